@@ -1,0 +1,18 @@
+#!/bin/sh
+# bench/smoke.sh BUILD_DIR -- runs every benchmark that was built there once, small, in some seconds.
+#
+# The figures mean nothing; the checks inside the benchmarks do: it fails if one of them loses an object,
+# crashes, hangs or prints no result, and if Grey's programs weren't built.  Not for builds with a
+# sanitizer: libgc doesn't work under one.
+set -eu
+if [ $# -ne 1 ]; then
+    echo "usage: $0 BUILD_DIR" >&2
+    exit 2
+fi
+for workload in binary_trees graph churn store handshake alloc; do
+    if [ ! -x "$1/bench/${workload}_grey" ]; then
+        echo "smoke.sh: $1/bench/${workload}_grey wasn't built" >&2
+        exit 1
+    fi
+done
+exec "$(dirname "$0")/../scripts/bench" --quick --build "$1" grey boehm malloc

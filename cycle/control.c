@@ -1,0 +1,431 @@
+/* cycle/control.c -- the collector's thread, requests for cycles, what allocation owes.
+ *
+ * A cycle is asked for by number: "one that begins after cycle n".  Requests are a single maximum, so many
+ * callers share a cycle, and each sees one that began after its call (MK-17).  Asking from a slow path is
+ * one store and one wake, no lock.
+ *
+ * The collector owns `working` while it works and gives it up at its pause points: between sweeps and
+ * arm, while marking, between rounds, after 1.7; never between CLOSED and the end of 1.7.  A fork takes it
+ * (protocol.md 9).
+ */
+#include "cycle/cycle.h"
+#include "inspect/gauges.h"
+#include "mark/mark.h"
+#include "mutator/mutator.h"
+#include "os/events.h"
+#include "os/options.h"
+#include "sweep/sweep.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <signal.h>
+#include <string.h>
+
+static const uint64_t period_ns = 120ull * 1000 * 1000 * 1000;    /* PC-10 */
+static const uint64_t memory_wait_ns = 1000ull * 1000 * 1000;     /* AL-14 */
+static const uint64_t assist_slice_ns = 100 * 1000;               /* PC-8 */
+enum { ASSIST_LEAST = 64 << 10, CREDIT_SLACK = 2000, DEBT_MOST = 1 << 20 };
+
+static struct os_lock lock = OS_LOCK_INIT(OS_RANK_CONTROL); /* the pacer, setters, start of threads */
+static struct pacer pacer;
+static _Atomic uint64_t trigger, goal, last_end; /* copies of the pacer's, for readers without a lock */
+static _Atomic int percent_now;
+static _Atomic size_t limit_now;
+static _Atomic uint64_t wanted, begun, ended; /* cycle numbers; ended: swept too, if anybody waits */
+static _Atomic uint32_t forced_wanted, sweep_waiters;
+static _Atomic uint32_t bell;       /* the collector sleeps on it */
+static _Atomic uint32_t ended_bell; /* callers of grey_collect sleep on it */
+static _Atomic uint32_t threads_up, stopping;
+static pthread_t collector;
+static pthread_mutex_t working = PTHREAD_MUTEX_INITIALIZER;
+static _Atomic uint32_t fork_waits;
+static _Atomic(struct cycle_request *) verify_request;
+
+static void commit(void)
+{
+    atomic_store_explicit(&trigger, pacer.trigger, memory_order_relaxed);
+    atomic_store_explicit(&goal, pacer.goal, memory_order_relaxed);
+    atomic_store_explicit(&percent_now, pacer.percent, memory_order_relaxed);
+    atomic_store_explicit(&limit_now, pacer.memory_limit, memory_order_relaxed);
+}
+
+/* ---- the collector's thread --------------------------------------------------------------------------- */
+
+void control_pause_point(void)
+{
+    if (LIKELY(atomic_load_explicit(&fork_waits, memory_order_acquire) == 0))
+        return;
+    pthread_mutex_unlock(&working);
+    /* The forking thread takes it now; it clears fork_waits when it is done. */
+    for (unsigned n = 0; atomic_load_explicit(&fork_waits, memory_order_acquire) != 0;)
+        os_pause(&n);
+    pthread_mutex_lock(&working);
+}
+
+static bool period_is_over(void)
+{
+    return os_now() - atomic_load_explicit(&last_end, memory_order_relaxed) >= period_ns &&
+           cycle_percent() >= 0 && cycle_number() != 0;
+}
+
+static void run_one(bool periodic)
+{
+    struct cycle_request request = {.forced = atomic_exchange(&forced_wanted, 0) != 0, .periodic = periodic};
+    struct cycle_request *verify = atomic_exchange(&verify_request, NULL);
+    struct cycle_request *use = verify != NULL ? verify : &request;
+    if (verify != NULL)
+        verify->forced = true;
+    cycle_run(use);
+    atomic_store_explicit(&last_end, os_now(), memory_order_relaxed);
+    if (atomic_load_explicit(&sweep_waiters, memory_order_seq_cst) != 0)
+        sweep_finish();
+    /* release: who waited for the cycle sees all of it */
+    atomic_store_explicit(&ended, cycle_number(), memory_order_seq_cst);
+    atomic_fetch_add_explicit(&ended_bell, 1, memory_order_release);
+    os_wake(&ended_bell, INT_MAX);
+}
+
+static void *collector_main(void *unused)
+{
+    (void)unused;
+    mutator_block_signal();
+    pthread_setname_np(pthread_self(), "grey-collector");
+    pthread_mutex_lock(&working);
+    while (!atomic_load_explicit(&stopping, memory_order_acquire)) {
+        uint32_t ring = atomic_load_explicit(&bell, memory_order_acquire);
+        control_pause_point();
+        bool asked = atomic_load_explicit(&wanted, memory_order_acquire) > cycle_number();
+        bool periodic = !asked && period_is_over();
+        if (asked || periodic) {
+            run_one(periodic);
+            continue;
+        }
+        pthread_mutex_unlock(&working);
+        os_wait(&bell, ring, 1000ull * 1000 * 1000);
+        pthread_mutex_lock(&working);
+    }
+    pthread_mutex_unlock(&working);
+    return NULL;
+}
+
+static void ring(void)
+{
+    atomic_fetch_add_explicit(&bell, 1, memory_order_release);
+    os_wake(&bell, 1);
+}
+
+/* At start, and again in a fork's child when first needed. */
+static int start_threads(void)
+{
+    os_lock(&lock);
+    int error = 0;
+    if (!atomic_load(&threads_up)) {
+        atomic_store(&stopping, 0);
+        error = mark_workers_start(mark_workers_plan(os_tuning.processors, (unsigned)os_debug.workers));
+        if (error == 0)
+            error = sweep_thread_start();
+        sigset_t all, old;
+        sigfillset(&all);
+        pthread_sigmask(SIG_SETMASK, &all, &old);
+        if (error == 0)
+            error = pthread_create(&collector, NULL, collector_main, NULL);
+        pthread_sigmask(SIG_SETMASK, &old, NULL);
+        atomic_store(&threads_up, error == 0);
+    }
+    os_unlock(&lock);
+    return error;
+}
+
+/* A cycle that begins after number `after`. */
+static void ask_for_cycle_after(uint64_t after)
+{
+    uint64_t want = atomic_load_explicit(&wanted, memory_order_relaxed);
+    while (want <= after && !atomic_compare_exchange_weak_explicit(&wanted, &want, after + 1, memory_order_acq_rel,
+                                                                   memory_order_relaxed))
+        ;
+    if (UNLIKELY(!atomic_load_explicit(&threads_up, memory_order_acquire)))
+        start_threads();
+    ring();
+}
+
+int control_init(void)
+{
+    os_lock_init(&lock, OS_RANK_CONTROL);
+    pacer_init(&pacer, os_tuning.percent, os_tuning.memory_limit);
+    commit();
+    atomic_store(&wanted, 0);
+    atomic_store(&begun, 0);
+    atomic_store(&ended, 0);
+    atomic_store(&last_end, os_now());
+    atomic_store(&verify_request, NULL);
+    mark_set_pause_point(control_pause_point);
+    return start_threads();
+}
+
+void control_shutdown(void)
+{
+    if (atomic_load(&threads_up)) {
+        atomic_store(&stopping, 1);
+        ring();
+        pthread_join(collector, NULL);
+        mark_workers_stop();
+        sweep_thread_stop();
+    }
+    atomic_store(&threads_up, 0);
+}
+
+/* ---- pacing ------------------------------------------------------------------------------------------------ */
+
+static uint64_t non_heap(void)
+{
+    return os_mapped_total() - os_mapped(OS_HEAP) + heap_free_bytes();
+}
+
+void control_cycle_began(uint64_t number)
+{
+    atomic_store_explicit(&begun, number, memory_order_seq_cst);
+    os_lock(&lock);
+    if (pacer.goal != UINT64_MAX)
+        pacer.goal = pacer_goal_from(&pacer, heap_live_bytes());
+    commit();
+    os_unlock(&lock);
+}
+
+void control_cycle_ended(const struct pacer_cycle *measured)
+{
+    os_lock(&lock);
+    pacer_end_of_cycle(&pacer, measured, non_heap());
+    commit();
+    os_unlock(&lock);
+}
+
+struct pacer control_pacer(void)
+{
+    os_lock(&lock);
+    struct pacer copy = pacer;
+    os_unlock(&lock);
+    return copy;
+}
+
+/* ---- what an allocation owes ---------------------------------------------------------------------------------- */
+
+static int64_t take_credit(int64_t want)
+{
+    int64_t have = atomic_load_explicit(&mark_credit, memory_order_relaxed);
+    while (have > 0) {
+        int64_t take = have < want ? have : want;
+        if (atomic_compare_exchange_weak_explicit(&mark_credit, &have, have - take, memory_order_relaxed,
+                                                  memory_order_relaxed))
+            return take;
+    }
+    return 0;
+}
+
+/* The figures of the pacer that assists need, read without its lock: they only scale a debt. */
+static double assist_ratio(void)
+{
+    struct pacer figures = {.percent = pacer.percent, .marked = pacer.marked, .stacks = pacer.stacks,
+                            .roots = pacer.roots, .scanned = pacer.scanned};
+    figures.goal = atomic_load_explicit(&goal, memory_order_relaxed);
+    if (figures.scanned == 0) /* the first cycle: all that is there may have to be scanned */
+        figures.scanned = heap_live_bytes();
+    return pacer_assist_ratio(&figures, heap_live_bytes(), atomic_load_explicit(&mark_scanned, memory_order_relaxed));
+}
+
+/* PC-8: the last resort, in a bounded slice; what is still owed is met at the next slow path. */
+static void assist(struct thread *self, size_t bytes)
+{
+    self->assist_debt += (int64_t)(assist_ratio() * (double)bytes);
+    if (self->assist_debt <= 0)
+        return;
+    self->assist_debt -= take_credit(self->assist_debt);
+    if (self->assist_debt <= CREDIT_SLACK || !atomic_load_explicit(&mark_gate, memory_order_acquire))
+        return;
+    HOOK(ASSIST, self);
+    uint64_t wall = os_now(), cpu = os_thread_cpu();
+    size_t want = self->assist_debt > ASSIST_LEAST ? (size_t)self->assist_debt : ASSIST_LEAST;
+    thread_enter(self);
+    size_t done = mark_assist(want, assist_slice_ns);
+    thread_leave(self);
+    self->assist_debt -= (int64_t)done;
+    if (done == 0 || self->assist_debt > DEBT_MOST)
+        self->assist_debt = done == 0 ? 0 : DEBT_MOST; /* nothing to mark: nobody waits for more */
+    if (done == 0)
+        return;
+    cpu = os_thread_cpu() - cpu;
+    os_count(OS_COUNT_assists, 1);
+    os_count(OS_COUNT_assist_ns, cpu);
+    os_events.pause(OS_PAUSE_assist, os_now() - wall, cpu);
+}
+
+void control_allocated(struct thread *self, size_t bytes)
+{
+    self->slow_paths++;
+    bool marking = __atomic_load_n(&grey_phase_, __ATOMIC_RELAXED) != 0;
+    if (os_debug.gcstress != 0 && self->slow_paths % (uint64_t)os_debug.gcstress == 0 && !marking)
+        ask_for_cycle_after(cycle_number());
+    if (marking) {
+        assist(self, bytes);
+        return;
+    }
+    self->assist_debt = 0;
+    sweep_pay(self, bytes);
+    if (heap_live_bytes() < atomic_load_explicit(&trigger, memory_order_relaxed))
+        return;
+    /* Once for each cycle: afterwards the collector knows. */
+    uint64_t last = cycle_number();
+    if (atomic_load_explicit(&wanted, memory_order_relaxed) <= last &&
+        atomic_load_explicit(&ended, memory_order_relaxed) == last)
+        ask_for_cycle_after(last);
+}
+
+/* ---- waiting for cycles ------------------------------------------------------------------------------------------- */
+
+struct wait_for {
+    uint64_t number, deadline;
+};
+
+static int wait_for_end(void *arg)
+{
+    const struct wait_for *wait = arg;
+    for (;;) {
+        uint32_t seen = atomic_load_explicit(&ended_bell, memory_order_acquire);
+        if (atomic_load_explicit(&ended, memory_order_seq_cst) >= wait->number)
+            return 0;
+        uint64_t now = os_now();
+        if (now >= wait->deadline)
+            return ETIMEDOUT;
+        os_wait(&ended_bell, seen, wait->deadline - now < 100000000 ? wait->deadline - now : 100000000);
+    }
+}
+
+/* One whole cycle that begins after now, swept.  In a blocking region, so that the cycle needs no answer. */
+static int collect(struct cycle_request *verify, uint64_t timeout_ns)
+{
+    atomic_fetch_add_explicit(&sweep_waiters, 1, memory_order_seq_cst);
+    uint64_t last = cycle_number();
+    atomic_store(&forced_wanted, 1);
+    if (verify != NULL)
+        atomic_store(&verify_request, verify);
+    ask_for_cycle_after(last);
+    struct wait_for wait = {last + 1, timeout_ns == UINT64_MAX ? UINT64_MAX : os_now() + timeout_ns};
+    int error = mutator_blocking(wait_for_end, &wait);
+    atomic_fetch_sub_explicit(&sweep_waiters, 1, memory_order_seq_cst);
+    return error;
+}
+
+static void must_be_outside(struct thread *self, const char *what)
+{
+    if (self == NULL)
+        os_fatal(NULL, "%s: no memory to attach the thread: attach threads first", what);
+}
+
+void grey_collect(void)
+{
+    must_be_outside(heap_thread("grey_collect"), "grey_collect");
+    collect(NULL, UINT64_MAX);
+}
+
+void grey_collect_start(void)
+{
+    start_ensure();
+    atomic_store(&forced_wanted, 1);
+    ask_for_cycle_after(cycle_number());
+}
+
+void grey_trim(void)
+{
+    grey_collect();
+    heap_release_free();
+}
+
+bool control_collect_for_memory(void)
+{
+    collect(NULL, memory_wait_ns);
+    heap_release_free();
+    return true;
+}
+
+size_t grey_verify(int fd)
+{
+    must_be_outside(heap_thread("grey_verify"), "grey_verify");
+    static pthread_mutex_t one_at_a_time = PTHREAD_MUTEX_INITIALIZER;
+    grey_blocking_begin();
+    pthread_mutex_lock(&one_at_a_time);
+    grey_blocking_end();
+    struct cycle_request request = {.forced = true, .verify = true, .verify_fd = fd};
+    do
+        collect(&request, UINT64_MAX);
+    while (atomic_load(&verify_request) == &request); /* a cycle that had begun did not take it */
+    pthread_mutex_unlock(&one_at_a_time);
+    return request.verify_found;
+}
+
+/* ---- setters ---------------------------------------------------------------------------------------------------------- */
+
+int grey_set_percent(int percent)
+{
+    start_ensure();
+    if (percent < 0)
+        percent = -1;
+    os_lock(&lock);
+    int old = pacer.percent;
+    pacer.percent = percent;
+    pacer_commit(&pacer, non_heap());
+    commit();
+    os_unlock(&lock);
+    if (percent < 0) { /* PC-13 */
+        struct wait_for wait = {0, UINT64_MAX};
+        if (__atomic_load_n(&grey_phase_, __ATOMIC_ACQUIRE) != 0) {
+            wait.number = cycle_number();
+            mutator_blocking(wait_for_end, &wait);
+        }
+    }
+    return old;
+}
+
+size_t grey_set_memory_limit(size_t bytes)
+{
+    start_ensure();
+    os_lock(&lock);
+    size_t old = pacer.memory_limit;
+    if (bytes != 0) {
+        pacer.memory_limit = bytes;
+        pacer_commit(&pacer, non_heap());
+        commit();
+    }
+    os_unlock(&lock);
+    return old;
+}
+
+uint64_t cycle_goal(void) { return atomic_load_explicit(&goal, memory_order_relaxed); }
+int cycle_percent(void) { return atomic_load_explicit(&percent_now, memory_order_relaxed); }
+size_t cycle_memory_limit(void) { return atomic_load_explicit(&limit_now, memory_order_relaxed); }
+
+/* ---- fork --------------------------------------------------------------------------------------------------------------- */
+
+void control_fork_lock(void)
+{
+    atomic_fetch_add_explicit(&fork_waits, 1, memory_order_seq_cst);
+    pthread_mutex_lock(&working); /* the collector is at a pause point */
+    os_lock(&lock); /* in this order: the collector takes it while it works */
+}
+void control_fork_parent(void)
+{
+    os_unlock(&lock);
+    pthread_mutex_unlock(&working);
+    atomic_fetch_sub_explicit(&fork_waits, 1, memory_order_seq_cst);
+}
+void control_fork_child(void)
+{
+    os_lock_init(&lock, OS_RANK_CONTROL);
+    pthread_mutex_init(&working, NULL);
+    atomic_store(&fork_waits, 0);
+    atomic_store(&threads_up, 0);
+    atomic_store(&wanted, 0);
+    atomic_store(&begun, cycle_number());
+    atomic_store(&ended, cycle_number());
+    atomic_store(&forced_wanted, 0);
+    atomic_store(&sweep_waiters, 0);
+    atomic_store(&verify_request, NULL);
+}

@@ -1,0 +1,383 @@
+/* cycle/cycle.c -- one cycle, as the numbered steps of docs/protocol.md, section 1.
+ *
+ * Only the collector's thread runs this.  What each step guarantees to the next is said beside it; the
+ * argument that one clean round is enough is in the document and checked by models/core.pml.
+ *
+ *     1.0 every span is swept, every mark is clear
+ *     1.1 arm       round OPEN, phase ON, FENCE
+ *     1.2 blacken   black_cycle, FENCE, mark the rests of runs
+ *     1.3 roots     gate open, root jobs, records of created threads
+ *     1.4 rounds    every thread's stack, until a round is clean
+ *     1.6 finish    gate closed, phase OFF, FENCE
+ *     1.7 sweep_cycle: anyone may sweep
+ *
+ * The collector calls nothing that takes a lock the program could own (malloc, stdio): in a held round
+ * the owner may be held.
+ */
+#include "cycle/cycle.h"
+#include "inspect/gauges.h"
+#include "mark/mark.h"
+#include "mutator/mutator.h"
+#include "os/events.h"
+#include "os/options.h"
+#include "sweep/sweep.h"
+
+#include <string.h>
+
+enum { PUBLISH_AT_ONCE_FROM = 4, HOLD_ATTEMPTS = 100 };
+
+static _Atomic uint64_t cycle; /* number of the last cycle begun */
+static _Atomic uint32_t step;
+static uint32_t ticket;
+static uint64_t library_start;
+size_t (*cycle_verify)(int fd);
+
+uint64_t cycle_number(void) { return atomic_load_explicit(&cycle, memory_order_acquire); }
+enum cycle_step cycle_step(void) { return (enum cycle_step)atomic_load_explicit(&step, memory_order_relaxed); }
+static void enter_step(enum cycle_step s) { atomic_store_explicit(&step, s, memory_order_relaxed); }
+
+const char *cycle_step_name(enum cycle_step s)
+{
+    static const char *const names[] = {"off", "arm", "blacken", "roots", "mark", "rescan", "finish"};
+    return names[s];
+}
+
+void cycle_reset(void)
+{
+    atomic_store(&cycle, 0);
+    library_start = os_now();
+    enter_step(STEP_OFF);
+}
+
+/* What one run of the steps measured. */
+struct run {
+    struct cycle_request *request;
+    struct os_cycle_event event;
+    uint64_t began, armed, marked, closed;
+    uint64_t live_at_arm, worker_cpu, idle_cpu, assist_cpu, handshake_cpu, handshakes, born_black;
+    uint64_t shaded_bytes, allocated, blackened;
+    bool world_stopped;
+};
+
+/* ---- 1.1, 1.2, 1.3 ------------------------------------------------------------------------------------- */
+
+static void set_phase(uint32_t phase)
+{
+    /* release: pairs with barrier_on; FENCE makes it known in every thread */
+    __atomic_store_n(&grey_phase_, phase, __ATOMIC_RELEASE);
+}
+
+/* 1.1.  Afterwards every store that tested phase = OFF is visible and every later one shades. */
+static void arm(void)
+{
+    enter_step(STEP_ARM);
+    atomic_store_explicit(&work_round, ROUND_OPEN, memory_order_seq_cst);
+    atomic_store_explicit(&work_at_once, 0, memory_order_relaxed);
+    atomic_fetch_add_explicit(&cycle, 1, memory_order_acq_rel);
+    set_phase(1);
+    mutator_fence();
+    HOOK(AFTER_ARM, NULL);
+}
+
+static void blacken_thread(struct thread *thread, void *bytes) { *(uint64_t *)bytes += heap_blacken_runs(thread); }
+
+/* 1.2.  Afterwards everything that is born is black.  The FENCE before the runs are read is needed: a run
+ * taken by who still saw the old number would be skipped as new (M_NOFENCE). */
+static uint64_t blacken(void)
+{
+    enter_step(STEP_BLACKEN);
+    atomic_store_explicit(&heap.black_cycle, cycle_number(), memory_order_release);
+    mutator_fence();
+    uint64_t bytes = 0;
+    mutator_each(blacken_thread, &bytes);
+    HOOK(AFTER_BLACKEN, NULL);
+    return bytes;
+}
+
+static uint64_t roots(bool periodic)
+{
+    enter_step(STEP_ROOTS);
+    HOOK(ROOTS, NULL);
+    uint64_t bytes = mark_begin(periodic);
+    mutator_each_created_slot(mark_root_word, NULL);
+    return bytes;
+}
+
+/* ---- 1.4 ------------------------------------------------------------------------------------------------- */
+
+/* The one step under the list lock.  clean and round are reset before the test: a hand-over outside an
+ * answer counts itself pending first and clears clean after, so it shows in one of them. */
+static bool ready_for_round(void)
+{
+    atomic_store_explicit(&work_clean, 1, memory_order_seq_cst);
+    atomic_store_explicit(&work_round, ROUND_OPEN, memory_order_seq_cst);
+    return mark_idle();
+}
+
+static void wait_until_copies_are_tested(void)
+{
+    for (unsigned n = 0; atomic_load_explicit(&work_copies, memory_order_seq_cst) != 0;)
+        if (!mark_test_copies())
+            os_pause(&n);
+}
+
+static uint32_t next_ticket(void)
+{
+    ticket = (ticket + 1) & 0x7fffffff;
+    return ticket != 0 ? ticket : (ticket = 1);
+}
+
+/* Asks every thread and waits for it. */
+static uint32_t ask(struct run *run, bool held)
+{
+    for (;;) {
+        mark_wait_idle(run->event.rounds != 0);
+        control_pause_point();
+        if (run->event.rounds == 0)
+            run->marked = os_now();
+        uint32_t t = next_ticket();
+        HOOK(ROUND_START, NULL);
+        if (!mutator_round_begin(t, held, cycle_number(), ready_for_round))
+            continue;
+        enter_step(STEP_RESCAN);
+        run->event.rounds++;
+        run->event.rounds_held += held;
+        if (run->event.rounds >= PUBLISH_AT_ONCE_FROM)
+            atomic_store_explicit(&work_at_once, 1, memory_order_relaxed);
+        mutator_round_wait(mark_test_copies);
+        wait_until_copies_are_tested();
+        HOOK(ROUND_END, NULL);
+        return t;
+    }
+}
+
+static bool round_was_clean(void)
+{
+    return atomic_load_explicit(&work_clean, memory_order_seq_cst) &&
+           atomic_load_explicit(&work_round, memory_order_seq_cst) == ROUND_OPEN;
+}
+
+/* OPEN -> CLOSED: from here on nothing may be greyed. */
+static bool close_round(void)
+{
+    uint32_t open = ROUND_OPEN;
+    return atomic_load_explicit(&work_clean, memory_order_seq_cst) &&
+           atomic_compare_exchange_strong_explicit(&work_round, &open, ROUND_CLOSED, memory_order_seq_cst,
+                                                   memory_order_relaxed);
+}
+
+/* All threads are held: what is still grey is traced while they wait, and then marking is over. */
+static void end_held(struct run *run)
+{
+    if (os_debug.autoroots)
+        mark_autoroots_again();
+    mark_wait_idle(true);
+    atomic_store_explicit(&work_round, ROUND_CLOSED, memory_order_seq_cst);
+    if ((os_debug.checkmark || run->request->verify) && cycle_verify != NULL) {
+        int fd = run->request->verify ? run->request->verify_fd : 2;
+        size_t found = cycle_verify(fd);
+        run->request->verify_found = found;
+        if (found != 0 && !run->request->verify)
+            os_internal(NULL, "checkmark: %zu reachable objects were not marked; see above", found);
+    }
+}
+
+/* Rounds until one is clean, or a held one is sealed.  True: threads are held and must be released. */
+static bool rescan(struct run *run)
+{
+    bool must_hold = os_debug.autoroots || os_debug.checkmark || run->request->verify;
+    bool hold_next = false;
+    int attempts = 0;
+    for (;;) {
+        bool held = hold_next || run->event.rounds >= (uint64_t)os_debug.holdround;
+        bool keep = held && must_hold;
+        if (keep)
+            mark_keep_copies(true);
+        uint32_t t = ask(run, held);
+        if (held) {
+            if (mutator_seal(t)) {
+                end_held(run);
+                if (keep)
+                    mark_keep_copies(false);
+                return true;
+            }
+            mutator_release(); /* called off: somebody could not answer in time */
+            if (keep)
+                mark_keep_copies(false);
+            if (must_hold && ++attempts == HOLD_ATTEMPTS) {
+                os_warn("threads could not be held %d times; this cycle goes unchecked", attempts);
+                must_hold = hold_next = false;
+            }
+        } else if (must_hold) {
+            hold_next = round_was_clean();
+        } else if (close_round()) {
+            return false;
+        }
+    }
+}
+
+/* ---- 1.6, 1.7 ------------------------------------------------------------------------------------------- */
+
+static void may_sweep(void)
+{
+    /* release: pairs with the slow paths' acquire; a full fence so that nothing of the cycle is later */
+    atomic_store_explicit(&heap.sweep_cycle, cycle_number(), memory_order_seq_cst);
+    atomic_thread_fence(memory_order_seq_cst);
+}
+
+/* Afterwards no thread is inside a slow path that began while the phase was ON; grey buffers are empty. */
+static void finish(bool held)
+{
+    enter_step(STEP_FINISH);
+    HOOK(FINISH, NULL);
+    mark_end();
+    set_phase(0);
+    if (held)
+        mutator_release();
+    if (FAULT(EARLY_SWEEP))
+        may_sweep();
+    mutator_fence();
+    HOOK(AFTER_FINISH, NULL);
+}
+
+/* Live bytes: what was marked, and what was born black or counted black.  Added as a difference, so that
+ * allocation that goes on meanwhile isn't lost. */
+static uint64_t set_live(struct run *run)
+{
+    uint64_t live = atomic_load_explicit(&heap.live, memory_order_relaxed);
+    uint64_t marked = atomic_load_explicit(&mark_tracer_bytes, memory_order_relaxed) + run->blackened +
+                      (os_counter_read(OS_COUNT_born_black_bytes) - run->born_black) +
+                      (os_counter_read(OS_COUNT_marked_bytes) - run->shaded_bytes -
+                       atomic_load_explicit(&mark_tracer_bytes, memory_order_relaxed));
+    atomic_fetch_add_explicit(&heap.live, marked - live, memory_order_relaxed);
+    return marked;
+}
+
+/* ---- measuring -------------------------------------------------------------------------------------------- */
+
+static void measure_begin(struct run *run, struct cycle_request *request)
+{
+    memset(run, 0, sizeof(*run));
+    run->request = request;
+    run->began = os_now();
+    run->live_at_arm = heap_live_bytes();
+    run->worker_cpu = os_counter_read(OS_COUNT_worker_ns);
+    run->idle_cpu = os_counter_read(OS_COUNT_idle_worker_ns);
+    run->assist_cpu = os_counter_read(OS_COUNT_assist_ns);
+    run->handshake_cpu = os_counter_read(OS_COUNT_handshake_ns);
+    run->handshakes = os_counter_read(OS_COUNT_handshakes);
+    run->born_black = os_counter_read(OS_COUNT_born_black_bytes);
+    run->shaded_bytes = os_counter_read(OS_COUNT_marked_bytes);
+    run->allocated = os_counter_read(OS_COUNT_allocated_bytes);
+    mutator_stack_bytes(true);
+}
+
+static void report(struct run *run, const struct pacer_cycle *measured, uint64_t finished, struct pacer pacer)
+{
+    struct os_cycle_event *e = &run->event;
+    e->number = cycle_number();
+    e->arm_ns = run->armed - run->began;
+    e->mark_ns = run->marked - run->armed;
+    e->rescan_ns = run->closed - run->marked;
+    e->finish_ns = finished - run->closed;
+    e->handshakes = os_counter_read(OS_COUNT_handshakes) - run->handshakes;
+    e->assist_cpu_ns = measured->assist_cpu_ns;
+    e->worker_cpu_ns = os_counter_read(OS_COUNT_worker_ns) - run->worker_cpu;
+    e->idle_worker_cpu_ns = os_counter_read(OS_COUNT_idle_worker_ns) - run->idle_cpu;
+    e->handshake_cpu_ns = os_counter_read(OS_COUNT_handshake_ns) - run->handshake_cpu;
+    e->live_start = run->live_at_arm;
+    e->live_end = run->live_at_arm + measured->allocated;
+    e->live_marked = measured->marked;
+    e->goal = pacer.goal;
+    e->trigger = pacer.trigger;
+    e->stack_bytes = measured->stacks;
+    e->root_bytes = measured->roots;
+    e->threads = (unsigned)mutator_threads();
+    e->processors = measured->processors;
+    e->forced = run->request->forced;
+    e->periodic = run->request->periodic;
+    e->verify = run->request->verify;
+    os_count(OS_COUNT_rounds, e->rounds);
+    os_count(OS_COUNT_rounds_held, e->rounds_held);
+    os_events.cycle(e);
+}
+
+static struct pacer_cycle measure_end(struct run *run, uint64_t marked, uint64_t root_bytes)
+{
+    struct pacer_cycle m = {.marked = marked, .roots = root_bytes, .processors = os_tuning.processors};
+    uint64_t rounds = run->event.rounds != 0 ? run->event.rounds : 1;
+    m.stacks = mutator_stack_bytes(false) / rounds;
+    m.scanned = atomic_load(&mark_scanned);
+    m.allocated = os_counter_read(OS_COUNT_allocated_bytes) - run->allocated;
+    m.mark_wall_ns = run->closed - run->began;
+    m.mark_cpu_ns = os_counter_read(OS_COUNT_worker_ns) - run->worker_cpu +
+                    os_counter_read(OS_COUNT_idle_worker_ns) - run->idle_cpu;
+    m.assist_cpu_ns = os_counter_read(OS_COUNT_assist_ns) - run->assist_cpu;
+    return m;
+}
+
+/* ---- the cycle ---------------------------------------------------------------------------------------------- */
+
+void cycle_run(struct cycle_request *request)
+{
+    struct run run;
+    uint64_t sweep_began = os_now();
+    sweep_finish(); /* 1.0 */
+    control_pause_point();
+    measure_begin(&run, request);
+    run.event.start_ns = run.began - library_start;
+    run.event.sweep_ns = run.began - sweep_began;
+    if (os_debug.stoptheworld)
+        run.world_stopped = mutator_stop_world();
+
+    arm();
+    run.blackened = blacken();
+    run.armed = os_now();
+    control_cycle_began(cycle_number());
+    uint64_t root_bytes = roots(request->periodic);
+    enter_step(STEP_MARK);
+    bool held = rescan(&run);
+    HOOK(CLOSED, NULL);
+    run.closed = os_now();
+    finish(held);
+    uint64_t marked = set_live(&run);
+    may_sweep(); /* 1.7 */
+    enter_step(STEP_OFF);
+    struct pacer_cycle measured = measure_end(&run, marked, root_bytes);
+    os_count(OS_COUNT_cycles_forced, request->forced);
+    os_count(OS_COUNT_cycles_periodic, request->periodic);
+    os_count(OS_COUNT_cycles, 1);
+    control_cycle_ended(&measured);
+    struct pacer pacer = control_pacer();
+    sweep_begin(pacer.trigger > marked ? pacer.trigger - marked : 0);
+    if (os_debug.stoptheworld == 2)
+        sweep_finish(); /* SW-16 */
+    if (run.world_stopped)
+        mutator_start_world();
+    report(&run, &measured, os_now(), pacer);
+    control_pause_point();
+}
+
+/* The child of a fork: nobody else is left.  Another thread may have stored a white object into a black
+ * one and not have tested the phase; it is gone, so the cycle cannot go on (mx_fork). */
+static void clear_marks(void)
+{
+    size_t pages = atomic_load(&heap.extent) >> GREY_PAGE_SHIFT;
+    for (size_t i = 0; i < pages; i++)
+        for (int w = 0; w < 8; w++)
+            if (atomic_load_explicit(&heap.bits[i].mark[w], memory_order_relaxed) != 0)
+                atomic_store_explicit(&heap.bits[i].mark[w], 0, memory_order_relaxed);
+}
+
+void cycle_abandon(void)
+{
+    if (grey_phase_ != 0) {
+        set_phase(0);
+        clear_marks();
+    }
+    atomic_store(&work_round, ROUND_OPEN);
+    uint64_t sweep = atomic_load(&heap.sweep_cycle);
+    atomic_store(&heap.black_cycle, sweep); /* never the reverse: that would sweep everything */
+    atomic_store(&cycle, sweep);
+    enter_step(STEP_OFF);
+}

@@ -1,0 +1,65 @@
+/* cycle/ -- the phase machine, requests for cycles, pacing, start and end of the library, fork.
+ *
+ *     cycle.c     one cycle as the numbered steps of docs/protocol.md
+ *     control.c   the collector's thread, requests, setters, what allocation owes
+ *     start.c     grey_init, implicit start, grey_shutdown
+ *     fork.c      pthread_atfork
+ *     pacer.c     goal, trigger, runway
+ *
+ * May call all rooms but inspect/, which it reaches through events and calls set at start.
+ */
+#ifndef GREY_CYCLE_CYCLE_H
+#define GREY_CYCLE_CYCLE_H
+
+#include "cycle/pacer.h"
+#include "os/os.h"
+#include "os/thread.h"
+
+enum cycle_step { STEP_OFF, STEP_ARM, STEP_BLACKEN, STEP_ROOTS, STEP_MARK, STEP_RESCAN, STEP_FINISH };
+
+struct cycle_request {
+    bool forced, periodic;
+    bool verify; /* grey_verify: report to fd and count */
+    int verify_fd;
+    size_t verify_found;
+};
+
+/* ---- cycle.c ------------------------------------------------------------------------------------------ */
+
+void cycle_run(struct cycle_request *request); /* the collector's thread */
+uint64_t cycle_number(void);
+enum cycle_step cycle_step(void);
+const char *cycle_step_name(enum cycle_step step);
+/* In a fork's child: the cycle under way is abandoned (protocol.md 9). */
+void cycle_abandon(void);
+void cycle_reset(void); /* at start */
+
+/* ---- control.c ------------------------------------------------------------------------------------------ */
+
+int control_init(void);
+void control_shutdown(void); /* stops the threads */
+/* The collector between two steps: stands still while a fork is prepared. */
+void control_pause_point(void);
+/* A fork: waits until the collector is at a pause point, and keeps it there. */
+void control_fork_lock(void);
+void control_fork_parent(void);
+void control_fork_child(void);
+void control_cycle_began(uint64_t number);
+void control_cycle_ended(const struct pacer_cycle *measured);
+struct pacer control_pacer(void);
+/* Calls for heap/ (heap_calls). */
+void control_allocated(struct thread *self, size_t bytes);
+bool control_collect_for_memory(void);
+
+/* ---- start.c ---------------------------------------------------------------------------------------------- */
+
+bool start_is_up(void);
+struct thread *start_and_attach(void);
+void start_ensure(void);
+void fork_init(void);
+
+/* Set by inspect/'s start, called by cycle.c with all threads held: marks again from scratch; the number
+ * of reachable unmarked objects, reported on fd. */
+extern size_t (*cycle_verify)(int fd);
+
+#endif

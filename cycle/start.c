@@ -1,0 +1,147 @@
+/* cycle/start.c -- start and end of the library.
+ *
+ * grey_init, or the first call of any other function that needs the heap (TU-8).  One mutex; who loses
+ * the race finds the library up.  The rooms start from the bottom and end from the top.
+ */
+#include "barrier/barrier.h"
+#include "cycle/cycle.h"
+#include "inspect/inspect.h"
+#include "inspect/verify.h"
+#include "mark/mark.h"
+#include "mutator/mutator.h"
+#include "os/options.h"
+#include "sweep/sweep.h"
+
+#include <errno.h>
+#include <signal.h>
+
+static pthread_mutex_t starting = PTHREAD_MUTEX_INITIALIZER;
+static _Atomic uint32_t up;
+
+bool start_is_up(void) { return atomic_load_explicit(&up, memory_order_acquire) != 0; }
+
+static void internal_context(const char **phase, uint64_t *cycle)
+{
+    *phase = cycle_step_name(cycle_step());
+    *cycle = cycle_number();
+}
+
+/* How lower rooms reach this one.  Set before any constructor of the program runs, so that its first call
+ * finds the way in. */
+__attribute__((constructor(101))) static void set_calls(void)
+{
+    heap_calls = (struct heap_calls){
+        .attach = start_and_attach,
+        .sweep = sweep_span,
+        .sweep_some = sweep_some,
+        .allocated = control_allocated,
+        .grow_runs = mutator_grow_runs,
+        .collect_for_memory = control_collect_for_memory,
+    };
+    os_internal_context = internal_context;
+    cycle_verify = verify_heap;
+}
+
+static void stop_rooms(void)
+{
+    mark_shutdown();
+    work_shutdown();
+    heap_shutdown();
+}
+
+static int start_rooms(void)
+{
+    int error = heap_init();
+    if (error != 0)
+        return error;
+    error = work_init();
+    if (error == 0)
+        error = mark_init();
+    if (error == 0)
+        error = mutator_init(os_tuning.signal != 0 ? os_tuning.signal : SIGRTMIN + 2);
+    cycle_reset();
+    if (error == 0)
+        error = control_init();
+    if (error != 0)
+        stop_rooms();
+    return error;
+}
+
+/* starting held. */
+static int start(const struct grey_options *options, char *why, size_t why_size)
+{
+    os_memory_init();
+    int error = os_options_read(options, why, why_size);
+    if (error != 0)
+        return error;
+    inspect_init();
+    error = start_rooms();
+    if (error != 0) {
+        inspect_shutdown();
+        return error;
+    }
+    fork_init();
+    atomic_store_explicit(&up, 1, memory_order_release);
+    return 0;
+}
+
+int grey_init(const struct grey_options *options)
+{
+    char why[200] = "";
+    pthread_mutex_lock(&starting);
+    int error = start_is_up() ? EBUSY : start(options, why, sizeof(why));
+    pthread_mutex_unlock(&starting);
+    if (error == EINVAL && why[0] != '\0')
+        os_warn("%s", why);
+    return error;
+}
+
+/* 0, or an errno value; a malformed environment is fatal (TU-2). */
+static int ensure(void)
+{
+    if (LIKELY(start_is_up()))
+        return 0;
+    char why[200] = "";
+    pthread_mutex_lock(&starting);
+    int error = start_is_up() ? 0 : start(NULL, why, sizeof(why));
+    pthread_mutex_unlock(&starting);
+    if (error == EINVAL)
+        os_fatal(NULL, "%s", why[0] != '\0' ? why : "cannot start: a bad option");
+    return error;
+}
+
+void start_ensure(void)
+{
+    int error = ensure();
+    if (error != 0)
+        os_fatal(NULL, "cannot start: error %d", error);
+}
+
+struct thread *start_and_attach(void)
+{
+    return ensure() == 0 ? mutator_attach() : NULL;
+}
+
+void grey_shutdown(void)
+{
+    pthread_mutex_lock(&starting);
+    if (start_is_up()) {
+        if (!mutator_only_caller())
+            os_fatal(NULL, "grey_shutdown while %llu other threads are attached: they must detach first",
+                     (unsigned long long)(mutator_threads() - (thread_self() != NULL)));
+        control_shutdown();
+        mutator_shutdown();
+        atomic_store_explicit(&up, 0, memory_order_release);
+        roots_shutdown();
+        stop_rooms();
+        inspect_shutdown();
+    }
+    pthread_mutex_unlock(&starting);
+}
+
+const char *grey_version(void) { return GREY_VERSION; }
+
+void grey_set_fatal_handler(void (*handler)(const char *message, const void *address))
+{
+    os_set_fatal_handler(handler);
+}

@@ -1,0 +1,220 @@
+/* heap/heap.h -- spans, size classes, page allocator, thread caches, object look-up.
+ *
+ * The heap is one reservation, so "is it in the heap" is a subtraction and a compare, and every table
+ * is a flat array indexed by page (docs/architecture.md, "Data layout").  A span is some pages of cells
+ * of one size class and one layout; a layout says where the pointers of a cell are and is also the index
+ * of each thread's run for it.  One mark bit and one allocation bit stand for each 16 bytes; the two
+ * lines of a page lie side by side, since the marker asks for the second when the first is clear.
+ *
+ * Who may touch what:
+ *   page tables      written by who owns the pages (allocator), read by anybody: atomic words
+ *   mark bits        anybody while marking (fetch_or); the sweeper under the span's flag
+ *   allocation bits  under the span's flag; read by anybody
+ *   span fields      under the span's flag; list links under the layout's lock
+ *   runs             their thread; the collector reads them from outside (heap_blacken_runs)
+ *
+ * May call: os/.  What it needs of higher rooms goes through heap_calls.
+ */
+#ifndef GREY_HEAP_HEAP_H
+#define GREY_HEAP_HEAP_H
+
+#include "heap/classes.h"
+#include "os/os.h"
+#include "os/thread.h"
+
+enum { HEAP_GRANULE = 16, HEAP_CHUNK_SHIFT = 23, HEAP_CHUNK_PAGES = 1 << (HEAP_CHUNK_SHIFT - GREY_PAGE_SHIFT) };
+#define HEAP_CHUNK ((size_t)1 << HEAP_CHUNK_SHIFT)
+
+struct page_bits {
+    _Atomic uint64_t mark[8];
+    _Atomic uint64_t alloc[8];
+};
+
+/* ---- layouts ---------------------------------------------------------------------------------- */
+
+enum layout_kind {
+    LAYOUT_CONSERVATIVE, /* every aligned word may be a pointer */
+    LAYOUT_LEAF,         /* never scanned */
+    LAYOUT_POINTERS,     /* every word is a pointer or NULL */
+    LAYOUT_HEADER,       /* the cell's last word is its type's number + 1, or 0: nothing there yet */
+    LAYOUT_MASK,         /* the layout's mask says which words are pointers */
+    LAYOUT_LARGE_TYPED   /* a large object: the span has the type */
+};
+
+/* Static layouts: 2c and 2c+1 are class c, conservative and leaf (grey.h knows this); then one of
+ * pointers and one of headers a class; then those of large objects.  Typed ones follow. */
+enum {
+    LAYOUT_OF_POINTERS = 2 * HEAP_N_CLASSES,
+    LAYOUT_OF_HEADERS = 3 * HEAP_N_CLASSES,
+    LAYOUT_OF_LARGE_CONSERVATIVE = 4 * HEAP_N_CLASSES,
+    LAYOUT_OF_LARGE_LEAF,
+    LAYOUT_OF_LARGE_POINTERS,
+    LAYOUT_OF_LARGE_TYPED,
+    LAYOUT_FIRST_TYPED,
+    LAYOUT_MAX = 4096 /* beyond it new types get headers */
+};
+#define HEAP_LARGE_CLASS HEAP_N_CLASSES
+
+struct layout {
+    uint8_t kind;
+    uint8_t size_class;
+    uint16_t pages;   /* of a span */
+    uint32_t cell;    /* bytes; 0 for large */
+    uint32_t cells;   /* in a span */
+    uint32_t inverse; /* offset in a span * inverse >> 32 == index of the cell */
+    uint64_t mask;
+    uint32_t type; /* LAYOUT_MASK: the first type that made it, for realloc */
+    struct os_lock lock;
+    /* heads of span lists, 0 = empty: with free cells at the last sweep; full, by parity of the number
+     * of the cycle that the span was swept for */
+    uint32_t partial, full[2];
+};
+extern struct layout heap_layouts[LAYOUT_MAX];
+extern _Atomic uint32_t heap_n_layouts;
+
+/* ---- types ------------------------------------------------------------------------------------- */
+
+struct heap_type {
+    const char *name;
+    size_t size;
+    size_t words;        /* whole words in one object */
+    const uint64_t *bits; /* bit i: word i is a pointer */
+    size_t last;         /* words up to and with the last pointer; 0 = leaf */
+    bool all_pointers;
+    uint32_t layout; /* of one object; 0 = none: header or large */
+};
+const struct heap_type *heap_type(uint32_t number);
+
+/* ---- spans ------------------------------------------------------------------------------------- */
+
+enum span_place { SPAN_NONE, SPAN_BUILDING, SPAN_OWNED, SPAN_PARTIAL, SPAN_FULL, SPAN_LARGE };
+
+struct span {
+    uint32_t first_page, pages;
+    _Atomic uint32_t flag;  /* the sweep flag: 1 = taken */
+    _Atomic uint32_t swept; /* low bits of the cycle whose marks it was swept from */
+    uint32_t layout;
+    _Atomic uint8_t place;
+    bool needs_zero;
+    uint8_t parity; /* of the full list it is in */
+    uint32_t free_index; /* cells below it are allocated */
+    uint32_t live;       /* allocation bits set */
+    uint32_t next, previous;
+    uint32_t type;       /* LAYOUT_LARGE_TYPED: number + 1 */
+    size_t bytes;        /* large: usable size */
+    struct thread *owner; /* SPAN_OWNED, SPAN_BUILDING */
+};
+
+struct heap {
+    char *base;
+    _Atomic size_t extent; /* bytes from base that are mapped; grows only */
+    size_t reserved;
+    struct page_bits *bits;
+    _Atomic uint32_t *info;       /* a page: layout + 1, and its place in the span (heap_info_*); 0 = free */
+    _Atomic uint32_t *page_span;  /* a page: number of its span */
+    struct span *spans;           /* number 0 is none */
+    _Atomic uint32_t n_spans;     /* numbers handed out so far, + 1 */
+    _Atomic uint64_t black_cycle, sweep_cycle; /* docs/protocol.md section 1 */
+    _Atomic uint64_t live;        /* bytes: marked by the last cycle + runs and large objects since */
+    _Atomic uint64_t pages_in_use;
+};
+extern struct heap heap;
+
+/* Layout + 1 in the high half, page index within the span in the low. For large spans the low is 0. */
+static inline uint32_t heap_info_make(uint32_t layout, uint32_t offset) { return (layout + 1) << 16 | offset; }
+static inline uint32_t heap_info_layout(uint32_t info) { return (info >> 16) - 1; }
+static inline uint32_t heap_info_offset(uint32_t info) { return info & 0xffff; }
+
+static inline bool heap_contains(uintptr_t p)
+{
+    return p - (uintptr_t)heap.base < atomic_load_explicit(&heap.extent, memory_order_relaxed);
+}
+static inline size_t heap_page(uintptr_t p) { return (p - (uintptr_t)heap.base) >> GREY_PAGE_SHIFT; }
+static inline char *heap_page_address(size_t page) { return heap.base + (page << GREY_PAGE_SHIFT); }
+static inline struct span *heap_span_of(uintptr_t p)
+{
+    return &heap.spans[atomic_load_explicit(&heap.page_span[heap_page(p)], memory_order_acquire)];
+}
+static inline char *span_start(const struct span *span) { return heap_page_address(span->first_page); }
+static inline uint32_t span_number(const struct span *span) { return (uint32_t)(span - heap.spans); }
+
+static inline unsigned heap_bit(uintptr_t p) { return (unsigned)(p >> 4) & 511; }
+static inline bool heap_marked(uintptr_t base)
+{
+    unsigned bit = heap_bit(base);
+    return atomic_load_explicit(&heap.bits[heap_page(base)].mark[bit >> 6], memory_order_relaxed) >> (bit & 63) & 1;
+}
+static inline bool heap_cell_allocated(uintptr_t base)
+{
+    unsigned bit = heap_bit(base);
+    /* acquire: pairs with the allocator's fence before it sets the bits (AL-8) */
+    return atomic_load_explicit(&heap.bits[heap_page(base)].alloc[bit >> 6], memory_order_acquire) >> (bit & 63) & 1;
+}
+/* Sets the mark; true if this call set it.  Tests first: a read-modify-write costs six times a load. */
+static inline bool heap_mark(uintptr_t base)
+{
+    unsigned bit = heap_bit(base);
+    _Atomic uint64_t *word = &heap.bits[heap_page(base)].mark[bit >> 6];
+    uint64_t mask = (uint64_t)1 << (bit & 63);
+    if (atomic_load_explicit(word, memory_order_relaxed) & mask)
+        return false;
+    return (atomic_fetch_or_explicit(word, mask, memory_order_acq_rel) & mask) == 0;
+}
+
+struct heap_object {
+    uintptr_t base;
+    size_t size; /* usable bytes of the cell, header included */
+    uint32_t layout;
+};
+/* The object that p points into: an in-use span's allocated cell (AL-10, AL-11).  Wait-free. */
+bool heap_find(uintptr_t p, struct heap_object *out);
+/* Bytes of an object that the program may use. */
+size_t heap_usable(const struct heap_object *object);
+
+/* ---- called by higher rooms ---------------------------------------------------------------------- */
+
+/* Reserves; 0, ENOMEM, EACCES, EAGAIN. */
+int heap_init(void);
+void heap_shutdown(void);
+
+/* blacken (1.2): marks what is left of each of the thread's runs.  List lock; returns bytes marked. */
+size_t heap_blacken_runs(struct thread *thread);
+/* Bytes and cells that a thread's runs have left.  Racy, for figures. */
+void heap_runs_left(struct thread *thread, uint64_t *bytes, uint64_t *cells);
+/* The thread gives up its runs and spans: its own busy section, or whoever acts for it. */
+void heap_give_up_runs(struct thread *thread);
+/* In a forked child: the same for a thread that is gone, and for what it was building. */
+void heap_give_up_building(struct thread *survivor);
+
+/* The sweep flag (protocol.md 6).  Holders are in busy sections or collector threads. */
+void span_lock(struct span *span);
+bool span_trylock(struct span *span);
+void span_unlock(struct span *span);
+/* After a sweep, flag held: puts the span where it belongs now; frees it if it is empty and unowned. */
+void span_swept(struct span *span, uint32_t old_live);
+/* Whether the span can hold objects to sweep. */
+static inline bool span_in_use(const struct span *span)
+{
+    uint8_t place = atomic_load_explicit(&((struct span *)span)->place, memory_order_acquire);
+    return place != SPAN_NONE && place != SPAN_BUILDING;
+}
+
+/* Gives free pages back to the system; returns bytes. */
+size_t heap_release_free(void);
+void heap_fork_child(void);
+
+/* What heap needs of higher rooms; set at start-up. */
+struct heap_calls {
+    struct thread *(*attach)(void);         /* attaches the caller, starting the library; NULL: ENOMEM */
+    void (*sweep)(struct span *span);       /* flag held */
+    void (*sweep_some)(size_t pages);       /* sweeps until as many pages were reclaimed, or all is swept */
+    void (*allocated)(struct thread *self, size_t bytes); /* outside sections: trigger, assist, gcstress */
+    void (*grow_runs)(struct thread *self, uint32_t n);   /* runs array to at least n, under the list lock */
+    bool (*collect_for_memory)(void);       /* AL-14: a full cycle, at most 1 s */
+};
+extern struct heap_calls heap_calls;
+
+/* The thread, attached; fatal where heap work is not allowed (AL-15, AL-16).  NULL: ENOMEM. */
+struct thread *heap_thread(const char *what);
+
+#endif

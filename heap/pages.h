@@ -1,0 +1,18 @@
+/* heap/pages.h -- the page allocator (private to heap/). */
+#ifndef GREY_HEAP_PAGES_H
+#define GREY_HEAP_PAGES_H
+
+#include "heap/heap.h"
+
+int pages_init(void);
+void pages_shutdown(void);
+/* n pages in a row, the first a multiple of alignment pages; growing the heap if need be.  *needs_zero:
+ * whether any may hold old contents.  Returns false when memory is refused.  Takes its lock. */
+bool pages_alloc(size_t n, size_t alignment, size_t *first, bool *needs_zero);
+void pages_free(size_t first, size_t n);
+size_t pages_release(void);
+void pages_fork_child(void);
+uint64_t pages_released(void);
+uint64_t pages_free_count(void);
+
+#endif

@@ -1,0 +1,285 @@
+/* heap/spans.c -- span records, the sweep flag, and the lists of spans that nobody owns.
+ *
+ * Each layout has a list of spans that had free cells when last swept, and two of full ones: those swept
+ * for the cycle that is over and those that wait for it, told apart by the parity of the cycle number
+ * (as Go's mcentral swaps its sets).  A span that a thread allocates from is in no list and belongs to
+ * that thread (protocol.md 6).
+ *
+ * Exclusion.  The sweep flag guards a span's bits, counts and number; the layout's lock guards the links
+ * and the place.  Order: flag, then lock.  Who pops a span owns it before he takes the flag, and the
+ * sweeper frees an empty span only if, under flag and lock, it finds it in a list: so a span is never
+ * freed under somebody who popped it.  A flag is held for one sweep or one run, by a thread in a busy
+ * section or a collector thread at normal priority, so waiting for it inside a section is allowed (1,
+ * lock rules).
+ *
+ * Records are never unmapped before shutdown; a number can be used again.  Whoever walks the table takes
+ * the flag and then looks at the place again.
+ */
+#include "heap/spans.h"
+#include "heap/pages.h"
+
+#include <errno.h>
+
+static struct os_lock spans_lock = OS_LOCK_INIT(OS_RANK_SPANS);
+static size_t reserved_bytes, ready_bytes;
+static uint32_t free_number; /* list of records to be used again */
+
+enum { RECORDS_STEP = 1 << 18 }; /* bytes of records made ready at a time: 3,000 spans */
+
+int spans_init(void)
+{
+    os_lock_init(&spans_lock, OS_RANK_SPANS);
+    /* One record a page at most. */
+    reserved_bytes = ((heap.reserved >> GREY_PAGE_SHIFT) + 1) * sizeof(struct span);
+    reserved_bytes = (reserved_bytes + RECORDS_STEP - 1) & ~(size_t)(RECORDS_STEP - 1);
+    heap.spans = os_reserve(NULL, reserved_bytes);
+    if (heap.spans == NULL)
+        return ENOMEM;
+    ready_bytes = 0;
+    free_number = 0;
+    atomic_store(&heap.n_spans, 1);
+    return 0;
+}
+
+void spans_shutdown(void)
+{
+    if (heap.spans != NULL)
+        os_free(heap.spans, reserved_bytes, OS_SPANS, ready_bytes, ready_bytes);
+    heap.spans = NULL;
+    for (uint32_t i = 0; i < atomic_load(&heap_n_layouts); i++)
+        heap_layouts[i].partial = heap_layouts[i].full[0] = heap_layouts[i].full[1] = 0;
+}
+
+void spans_fork_child(void)
+{
+    os_lock_init(&spans_lock, OS_RANK_SPANS);
+    for (uint32_t i = 0; i < atomic_load(&heap_n_layouts); i++)
+        os_lock_init(&heap_layouts[i].lock, OS_RANK_CLASS);
+}
+
+/* ---- the sweep flag ------------------------------------------------------------------------------- */
+
+bool span_trylock(struct span *span)
+{
+    /* acquire: pairs with span_unlock */
+    return atomic_load_explicit(&span->flag, memory_order_relaxed) == 0 &&
+           atomic_exchange_explicit(&span->flag, 1, memory_order_acquire) == 0;
+}
+void span_lock(struct span *span)
+{
+    for (unsigned n = 0; !span_trylock(span);)
+        os_pause(&n);
+}
+void span_unlock(struct span *span) { atomic_store_explicit(&span->flag, 0, memory_order_release); }
+
+/* ---- records ---------------------------------------------------------------------------------------- */
+
+static struct span *record_alloc(void)
+{
+    os_lock(&spans_lock);
+    struct span *span = NULL;
+    if (free_number != 0) {
+        span = &heap.spans[free_number];
+        free_number = span->next;
+    } else {
+        uint32_t number = atomic_load_explicit(&heap.n_spans, memory_order_relaxed);
+        if (((size_t)number + 1) * sizeof(struct span) > ready_bytes) {
+            char *at = (char *)heap.spans + ready_bytes;
+            if (ready_bytes + RECORDS_STEP > reserved_bytes ||
+                os_map(at, RECORDS_STEP, OS_SPANS, "grey: metadata") != 0 ||
+                os_used(at, RECORDS_STEP, RECORDS_STEP) != 0) {
+                os_unlock(&spans_lock);
+                return NULL;
+            }
+            ready_bytes += RECORDS_STEP;
+        }
+        span = &heap.spans[number];
+        atomic_store_explicit(&heap.n_spans, number + 1, memory_order_release);
+    }
+    os_unlock(&spans_lock);
+    return span;
+}
+
+static void record_free(struct span *span)
+{
+    os_lock(&spans_lock);
+    span->next = free_number;
+    free_number = span_number(span);
+    os_unlock(&spans_lock);
+}
+
+struct span *span_build(struct thread *self, size_t pages, size_t alignment)
+{
+    if (pages > UINT32_MAX)
+        return NULL;
+    struct span *span = record_alloc();
+    if (span == NULL)
+        return NULL;
+    size_t first;
+    bool needs_zero;
+    if (!pages_alloc(pages, alignment, &first, &needs_zero)) {
+        record_free(span);
+        return NULL;
+    }
+    span->first_page = (uint32_t)first;
+    span->pages = (uint32_t)pages;
+    span->needs_zero = needs_zero;
+    span->free_index = span->live = span->next = span->previous = span->type = 0;
+    span->bytes = pages << GREY_PAGE_SHIFT;
+    span->owner = self;
+    span->layout = 0;
+    atomic_store_explicit(&span->place, SPAN_BUILDING, memory_order_relaxed);
+    return span;
+}
+
+void span_publish(struct span *span, uint32_t layout, enum span_place place)
+{
+    bool large = heap_layouts[layout].cell == 0;
+    span->layout = layout;
+    for (uint32_t i = 0; i < span->pages; i++) {
+        atomic_store_explicit(&heap.page_span[span->first_page + i], span_number(span), memory_order_relaxed);
+        /* release: who finds the page in use finds its bits clear and its span */
+        atomic_store_explicit(&heap.info[span->first_page + i], heap_info_make(layout, large ? 0 : i),
+                              memory_order_release);
+    }
+    /* release: the sweeper that sees the place sees the rest of the record */
+    atomic_store_explicit(&span->place, (uint8_t)place, memory_order_release);
+}
+
+void span_free(struct span *span)
+{
+    uint32_t first = span->first_page, pages = span->pages;
+    bool published = span->layout != 0 || atomic_load_explicit(&span->place, memory_order_relaxed) != SPAN_BUILDING;
+    atomic_store_explicit(&span->place, SPAN_NONE, memory_order_relaxed);
+    if (published)
+        for (uint32_t i = 0; i < pages; i++)
+            atomic_store_explicit(&heap.info[first + i], 0, memory_order_relaxed);
+    span->owner = NULL;
+    record_free(span);
+    pages_free(first, pages);
+}
+
+/* ---- lists ------------------------------------------------------------------------------------------- */
+
+static uint32_t *list_of(struct layout *layout, const struct span *span)
+{
+    if (atomic_load_explicit(&span->place, memory_order_relaxed) == SPAN_PARTIAL)
+        return &layout->partial;
+    return &layout->full[span->parity];
+}
+
+static void list_push(struct layout *layout, struct span *span, enum span_place place)
+{
+    span->parity = atomic_load_explicit(&span->swept, memory_order_relaxed) & 1;
+    span->owner = NULL;
+    atomic_store_explicit(&span->place, (uint8_t)place, memory_order_relaxed);
+    uint32_t *head = list_of(layout, span);
+    span->previous = 0;
+    span->next = *head;
+    if (*head != 0)
+        heap.spans[*head].previous = span_number(span);
+    *head = span_number(span);
+}
+
+static void list_remove(struct layout *layout, struct span *span)
+{
+    if (span->previous != 0)
+        heap.spans[span->previous].next = span->next;
+    else
+        *list_of(layout, span) = span->next;
+    if (span->next != 0)
+        heap.spans[span->next].previous = span->previous;
+    span->next = span->previous = 0;
+}
+
+static struct span *list_pop(struct layout *layout, uint32_t *head, struct thread *self)
+{
+    if (*head == 0)
+        return NULL;
+    struct span *span = &heap.spans[*head];
+    list_remove(layout, span);
+    span->owner = self;
+    atomic_store_explicit(&span->place, SPAN_OWNED, memory_order_relaxed);
+    return span;
+}
+
+void span_give_back(struct span *span)
+{
+    struct layout *layout = &heap_layouts[span->layout];
+    os_lock(&layout->lock);
+    list_push(layout, span, span->live < layout->cells ? SPAN_PARTIAL : SPAN_FULL);
+    os_unlock(&layout->lock);
+}
+
+void span_swept(struct span *span, uint32_t old_live)
+{
+    struct layout *layout = &heap_layouts[span->layout];
+    bool empty = false;
+    os_lock(&layout->lock);
+    switch (atomic_load_explicit(&span->place, memory_order_relaxed)) {
+    case SPAN_PARTIAL:
+    case SPAN_FULL:
+        empty = span->live == 0;
+        list_remove(layout, span);
+        if (!empty)
+            list_push(layout, span, span->live < layout->cells ? SPAN_PARTIAL : SPAN_FULL);
+        break;
+    case SPAN_LARGE:
+        empty = span->live == 0;
+        break;
+    default:
+        break;
+    }
+    os_unlock(&layout->lock);
+    uint64_t bytes = (uint64_t)(old_live - span->live) * (layout->cell != 0 ? layout->cell : span->bytes);
+    os_count(OS_COUNT_freed_objects, old_live - span->live);
+    os_count(OS_COUNT_freed_bytes, bytes);
+    if (empty)
+        span_free(span);
+}
+
+/* ---- a span to allocate from ---------------------------------------------------------------------------- */
+
+static struct span *pop(struct layout *layout, struct thread *self, bool *was_full)
+{
+    uint64_t cycle = atomic_load_explicit(&heap.sweep_cycle, memory_order_acquire);
+    os_lock(&layout->lock);
+    struct span *span = list_pop(layout, &layout->partial, self);
+    *was_full = span == NULL;
+    if (span == NULL) /* full when last looked at, in a cycle before this sweep's */
+        span = list_pop(layout, &layout->full[(cycle & 1) ^ 1], self);
+    os_unlock(&layout->lock);
+    return span;
+}
+
+struct span *span_get(struct thread *self, uint32_t number)
+{
+    struct layout *layout = &heap_layouts[number];
+    /* Sweeping full spans in the hope of a free cell: as many as Go tries (mcentral.go, spanBudget). */
+    for (int budget = 100; budget > 0; budget--) {
+        bool was_full;
+        struct span *span = pop(layout, self, &was_full);
+        if (span == NULL)
+            break;
+        span_lock(span);
+        if (atomic_load_explicit(&span->swept, memory_order_relaxed) !=
+            (uint32_t)atomic_load_explicit(&heap.sweep_cycle, memory_order_acquire))
+            heap_calls.sweep(span);
+        if (span->live < layout->cells) {
+            span_unlock(span);
+            return span;
+        }
+        span_give_back(span);
+        span_unlock(span);
+    }
+    struct span *span = span_build(self, layout->pages, 1);
+    if (span == NULL)
+        return NULL;
+    span_lock(span);
+    atomic_store_explicit(&span->swept,
+                          (uint32_t)atomic_load_explicit(&heap.sweep_cycle, memory_order_acquire),
+                          memory_order_relaxed);
+    span_publish(span, number, SPAN_OWNED);
+    span_unlock(span);
+    return span;
+}

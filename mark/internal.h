@@ -1,0 +1,56 @@
+/* mark/internal.h -- between the files of mark/ only. */
+#ifndef GREY_MARK_INTERNAL_H
+#define GREY_MARK_INTERNAL_H
+
+#include "mark/mark.h"
+
+enum { EDGE_RING = 32, SCAN_RING = 16, TRACER_STACK = 1 << 14 };
+
+/* What one tracer holds.  Its own thread only. */
+struct tracer {
+    size_t depth;                  /* of the stack */
+    unsigned edge_at, scan_at, edges, scans; /* ring positions; how many entries are in use */
+    uint64_t tokens;               /* of work_pending */
+    uint64_t marked_objects, marked_bytes, scanned;
+    uint64_t credit; /* scanned since a worker last gave it to assists */
+    uintptr_t edge[EDGE_RING];     /* words whose mark line was prefetched, 0 = none */
+    uintptr_t scan[SCAN_RING];     /* objects whose lines were prefetched */
+    uintptr_t stack[TRACER_STACK]; /* marked objects; low bit set: a large object's next piece */
+    _Atomic uint32_t taken;        /* assists */
+};
+
+struct tracer *tracer_new(void);
+void tracer_free(struct tracer *tracer);
+/* A word that may be a pointer into the heap (conservative), and what it leads to later. */
+void tracer_word(struct tracer *tracer, uintptr_t word);
+/* One past the end counts: what a copied stack word may mean (D-4).  True if anything white was found. */
+bool tracer_stack_word(struct tracer *tracer, uintptr_t word);
+/* Scans until nothing is held or about `bytes` are scanned or the deadline (os_now, 0 = none) is over;
+ * false: stopped early. */
+bool tracer_drain(struct tracer *tracer, size_t bytes, uint64_t deadline);
+/* Publishes everything and gives all tokens back. */
+void tracer_publish(struct tracer *tracer);
+/* Claims a block.  False: none there. */
+bool tracer_claim(struct tracer *tracer);
+void tracer_words(struct tracer *tracer, const void *start, size_t size);
+void tracer_scan_object(struct tracer *tracer, uintptr_t base);
+void tracer_give_tokens(struct tracer *tracer);
+
+/* jobs.c: runs one root job; false: none left (for this kind of worker). */
+bool jobs_run_one(struct tracer *tracer, bool may_hold_roots);
+bool jobs_left(void);
+size_t jobs_make(void);
+void jobs_make_rescan(void);
+void jobs_drop(void);
+void jobs_init(void);
+void jobs_shutdown(void);
+bool jobs_cancel(const struct grey_root_ *root);
+void jobs_note_segments(void);
+void jobs_rescan_segments(struct tracer *tracer);
+
+/* copies.c */
+bool copies_test_one(struct tracer *tracer);
+bool copies_kept(void); /* the collector alone tests then */
+void copies_fork_child(void);
+
+#endif

@@ -1,0 +1,224 @@
+/* mark/jobs.c -- root work: registered ranges in pieces, and the rescan after an overflow.
+ *
+ * The collector makes all jobs of a cycle before it opens the gate; workers claim them one by one through
+ * an index.  Each counts in work_pending until what it found is drained.  A job's state lets removal of a
+ * root wait for a scanner that is inside, and for no more than that (UM-10).
+ *
+ * Overflow.  When no memory can be had for a block, references to marked objects are dropped and a flag
+ * is set.  Before marking may end, every marked object of the heap is scanned again: slow, and never
+ * loses anything ("Failure" in docs/architecture.md).
+ */
+#include "mark/internal.h"
+#include "os/options.h"
+
+#include <link.h>
+
+enum { ROOT_PIECE = 256 << 10, SPANS_A_JOB = 256, JOBS_STEP = 1 << 16 }; /* UM-11 */
+enum { JOB_READY, JOB_RUNNING, JOB_DONE };
+
+struct job {
+    const char *start;
+    size_t size; /* 0: a rescan of spans [first, end) */
+    const struct grey_root_ *root;
+    uint32_t first, end;
+    _Atomic uint32_t state;
+};
+
+static struct job *jobs;
+static size_t jobs_room; /* bytes */
+static _Atomic uint32_t n_jobs, next_job;
+
+void jobs_init(void)
+{
+    jobs = NULL;
+    jobs_room = 0;
+    jobs_drop();
+}
+void jobs_shutdown(void)
+{
+    if (jobs != NULL)
+        os_free(jobs, jobs_room, OS_MARK, jobs_room, jobs_room);
+    jobs_init();
+}
+void jobs_drop(void)
+{
+    atomic_store(&n_jobs, 0);
+    atomic_store(&next_job, 0);
+}
+
+/* The collector, gate closed or all jobs done. */
+static bool add(struct job job)
+{
+    uint32_t n = atomic_load_explicit(&n_jobs, memory_order_relaxed);
+    if ((n + 1) * sizeof(struct job) > jobs_room) {
+        size_t room = jobs_room != 0 ? jobs_room * 2 : JOBS_STEP;
+        struct job *more = os_alloc(room, OS_MARK);
+        if (more == NULL)
+            return false;
+        for (uint32_t i = 0; i < n; i++)
+            more[i] = jobs[i];
+        if (jobs != NULL)
+            os_free(jobs, jobs_room, OS_MARK, jobs_room, jobs_room);
+        jobs = more;
+        jobs_room = room;
+    }
+    jobs[n] = job;
+    atomic_fetch_add_explicit(&work_pending, 1, memory_order_seq_cst);
+    /* release: pairs with the claim's acquire */
+    atomic_store_explicit(&n_jobs, n + 1, memory_order_release);
+    return true;
+}
+
+static _Thread_local size_t root_bytes;
+static _Thread_local bool refused;
+
+static void add_range(void *start, size_t size, const struct grey_root_ *root, void *unused)
+{
+    (void)unused;
+    const char *at = (const char *)(((uintptr_t)start + 7) & ~(uintptr_t)7);
+    const char *end = (const char *)start + size;
+    for (; at + sizeof(void *) <= end; at += ROOT_PIECE) {
+        size_t piece = (size_t)(end - at) < ROOT_PIECE ? (size_t)(end - at) & ~(size_t)7 : ROOT_PIECE;
+        refused |= !add((struct job){.start = at, .size = piece, .root = root});
+        root_bytes += piece;
+    }
+}
+
+/* autoroots=1: the writable segments of all loaded objects, the library's own among them: conservative
+ * words of ours keep nothing alive that the program has let go for longer than a cycle.  Collected before
+ * the roots lock is taken: dlclose holds the loader's lock while it unregisters roots. */
+enum { SEGMENTS_MAX = 2048 };
+static struct segment {
+    char *start;
+    size_t size;
+} segments[SEGMENTS_MAX];
+static size_t n_segments;
+
+static int note_object(struct dl_phdr_info *info, size_t size, void *unused)
+{
+    (void)size, (void)unused;
+    for (int i = 0; i < info->dlpi_phnum && n_segments < SEGMENTS_MAX; i++) {
+        const ElfW(Phdr) *segment = &info->dlpi_phdr[i];
+        if (segment->p_type == PT_LOAD && (segment->p_flags & PF_W) && (segment->p_flags & PF_R))
+            segments[n_segments++] =
+                (struct segment){(char *)info->dlpi_addr + segment->p_vaddr, segment->p_memsz};
+    }
+    return 0;
+}
+
+void jobs_note_segments(void)
+{
+    n_segments = 0;
+    if (!os_debug.autoroots)
+        return;
+    dl_iterate_phdr(note_object, NULL);
+    if (n_segments == SEGMENTS_MAX)
+        os_fatal(NULL, "autoroots=1 knows at most %d writable segments", SEGMENTS_MAX);
+}
+
+/* 1.3 */
+size_t jobs_make(void)
+{
+    jobs_note_segments();
+    root_bytes = 0;
+    refused = false;
+    roots_lock();
+    jobs_drop();
+    roots_each(add_range, NULL);
+    for (size_t i = 0; i < n_segments; i++)
+        add_range(segments[i].start, segments[i].size, NULL, NULL);
+    roots_unlock();
+    if (refused)
+        os_internal(NULL, "no memory for the list of %zu bytes of roots", root_bytes);
+    os_count(OS_COUNT_scanned_root_bytes, root_bytes);
+    return root_bytes;
+}
+
+/* Held round with autoroots=1: the segments again, since stores into them have no barrier. */
+void jobs_rescan_segments(struct tracer *tracer)
+{
+    for (size_t i = 0; i < n_segments; i++) {
+        char *start = (char *)(((uintptr_t)segments[i].start + 7) & ~(uintptr_t)7);
+        tracer_words(tracer, start, (segments[i].size - (size_t)(start - segments[i].start)) & ~(size_t)7);
+    }
+}
+
+void jobs_make_rescan(void)
+{
+    uint32_t n = atomic_load_explicit(&heap.n_spans, memory_order_acquire);
+    roots_lock();
+    jobs_drop();
+    for (uint32_t i = 1; i < n; i += SPANS_A_JOB)
+        if (!add((struct job){.first = i, .end = i + SPANS_A_JOB < n ? i + SPANS_A_JOB : n}))
+            atomic_store(&work_overflowed, 1); /* again, when there is memory */
+    roots_unlock();
+}
+
+/* ---- running ---------------------------------------------------------------------------------------------- */
+
+static void rescan_span(struct tracer *tracer, const struct span *span)
+{
+    const struct layout *layout = &heap_layouts[span->layout];
+    if (layout->kind == LAYOUT_LEAF)
+        return;
+    uint32_t cells = layout->cell != 0 ? layout->cells : 1;
+    for (uint32_t i = 0; i < cells; i++) {
+        uintptr_t base = (uintptr_t)span_start(span) + (size_t)i * layout->cell;
+        if (heap_marked(base) && heap_cell_allocated(base))
+            tracer_scan_object(tracer, base);
+    }
+}
+
+static void run(struct tracer *tracer, const struct job *job)
+{
+    if (job->size != 0) {
+        tracer_words(tracer, job->start, job->size);
+        return;
+    }
+    for (uint32_t i = job->first; i < job->end; i++)
+        if (span_in_use(&heap.spans[i])) {
+            rescan_span(tracer, &heap.spans[i]);
+            tracer_drain(tracer, SIZE_MAX, 0); /* the private stack is not for a whole heap's edges */
+        }
+}
+
+bool jobs_left(void)
+{
+    return atomic_load_explicit(&next_job, memory_order_relaxed) <
+           atomic_load_explicit(&n_jobs, memory_order_acquire);
+}
+
+bool jobs_run_one(struct tracer *tracer, bool may_hold_roots)
+{
+    if (!may_hold_roots || !jobs_left())
+        return false;
+    uint32_t i = atomic_fetch_add_explicit(&next_job, 1, memory_order_acq_rel);
+    if (i >= atomic_load_explicit(&n_jobs, memory_order_acquire))
+        return false;
+    tracer->tokens++;
+    struct job *job = &jobs[i];
+    uint32_t state = JOB_READY;
+    if (atomic_compare_exchange_strong_explicit(&job->state, &state, JOB_RUNNING, memory_order_seq_cst,
+                                                memory_order_relaxed)) {
+        run(tracer, job);
+        atomic_store_explicit(&job->state, JOB_DONE, memory_order_release);
+    }
+    return true;
+}
+
+/* Roots lock; the root is out of the list.  No piece of it is begun any more; true if one is being
+ * scanned at the moment. */
+bool jobs_cancel(const struct grey_root_ *root)
+{
+    bool running = false;
+    uint32_t n = atomic_load_explicit(&n_jobs, memory_order_acquire);
+    for (uint32_t i = 0; i < n; i++) {
+        if (jobs[i].root != root)
+            continue;
+        uint32_t state = JOB_READY;
+        if (!atomic_compare_exchange_strong_explicit(&jobs[i].state, &state, JOB_DONE, memory_order_seq_cst,
+                                                     memory_order_acquire))
+            running |= state == JOB_RUNNING;
+    }
+    return running;
+}

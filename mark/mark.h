@@ -1,0 +1,80 @@
+/* mark/ -- the tracing engine: the mark loop, copied words, root jobs, workers.
+ *
+ *     trace.c     the mark loop; assists
+ *     copies.c    testing copied stack words
+ *     jobs.c      root work, cut fine enough to spread; the rescan after an overflow
+ *     roots.c     registered roots
+ *     workers.c   the worker threads
+ *
+ * Work and its one counter are described in barrier/barrier.h.  May call: barrier/, mutator/, heap/, os/.
+ * Invariant: no tracer touches an object while the gate is closed.
+ */
+#ifndef GREY_MARK_MARK_H
+#define GREY_MARK_MARK_H
+
+#include "barrier/barrier.h"
+
+/* ---- for cycle/ ------------------------------------------------------------------------------------------ */
+
+int mark_init(void); /* 0, ENOMEM */
+void mark_shutdown(void);
+/* 1.3: makes the root jobs, opens the gate, wakes the workers.  Bytes of roots. */
+size_t mark_begin(bool periodic);
+/* Until nothing is pending and no copy is untested, testing copies meanwhile. */
+void mark_wait_idle(bool help); /* help: the collector traces too, for the few greys of a round */
+bool mark_idle(void);
+/* Called between the steps of a wait, by the collector: there it may stand still for a fork. */
+void mark_set_pause_point(void (*fn)(void));
+void mark_end(void); /* 1.6: gate closed; nothing may be pending */
+/* Tests copied words until there are none; true if there were any.  The collector, in a round. */
+bool mark_test_copies(void);
+/* A word that may be a pointer: marks and queues what it points to.  The collector; for 1.3. */
+void mark_root_word(uintptr_t word, void *unused);
+
+extern _Atomic uint32_t mark_gate;
+extern _Atomic uint64_t mark_scanned; /* bytes of scan work in this cycle */
+extern _Atomic int64_t mark_credit;   /* scan work of workers that assists have not used yet, bytes */
+extern _Atomic uint64_t mark_tracer_bytes; /* marked by tracers in this cycle */
+
+/* In the caller's section: marks for at most ns or bytes of scan work.  Work done; 0 also if no tracer is
+ * free or there is nothing to mark. */
+size_t mark_assist(size_t bytes, uint64_t ns);
+
+/* The verifier keeps the copied words of a held round. */
+void mark_keep_copies(bool keep);
+void mark_walk_kept_copies(void (*fn)(uintptr_t word, void *arg), void *arg);
+
+/* ---- workers ----------------------------------------------------------------------------------------------- */
+
+struct mark_workers {
+    unsigned dedicated, idle;
+    double fractional;
+};
+struct mark_workers mark_workers_plan(unsigned processors, unsigned exactly);
+int mark_workers_start(struct mark_workers plan);
+void mark_workers_stop(void);
+/* fork: no worker is inside a piece of work between these. */
+void mark_workers_park(void);
+void mark_workers_unpark(void);
+void mark_fork_child(void);
+
+/* autoroots=1, all threads held: scans data and BSS again. */
+void mark_autoroots_again(void);
+
+/* ---- roots --------------------------------------------------------------------------------------------------- */
+
+/* Lock held around roots_each by the caller. */
+void roots_lock(void);
+void roots_unlock(void);
+void roots_each(void (*fn)(void *start, size_t size, const struct grey_root_ *root, void *arg), void *arg);
+void roots_shutdown(void);
+void roots_fork_child(void);
+
+/* ---- what an object contains ------------------------------------------------------------------------------------ */
+
+/* Calls fn(slot, word) for each word of the object that may be a pointer.  For the verifier and for
+ * messages; the mark loop has its own. */
+void object_words(const struct heap_object *object, void (*fn)(const void *slot, uintptr_t word, void *arg),
+                  void *arg);
+
+#endif

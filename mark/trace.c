@@ -1,0 +1,439 @@
+/* mark/trace.c -- the mark loop.
+ *
+ * Marking is bound by cache misses, so each edge is met three times, with a prefetch between (figures in
+ * docs/limits.md; the two rings are the difference between 150 and 40 ns an object):
+ *
+ *     edge found -> prefetch its page's mark line  -> ring of 32
+ *          -> test the mark; if it is clear: find the base, check the cell, set the mark
+ *          -> stack -> prefetch the object's lines -> ring of 16
+ *          -> scan it
+ *
+ * The raw bit at the word's own address is tested first: pointers mostly go to bases, and most edges lead
+ * to what is marked.  Everything is scalar; SIMD lost wherever it was tried.
+ *
+ * What sits in a ring or on the private stack can't be stolen, and counts in work_pending through the
+ * tracer's tokens; so a tracer that stops publishes everything first.
+ *
+ * A slot is read once, whole, while the program may be storing to it: any value it holds or held since
+ * the cycle began is marked by somebody (the old one if it was reachable, the new one by the barrier).
+ */
+#include "mark/internal.h"
+#include "os/options.h"
+
+#define CONSERVATIVE ((uintptr_t)1 << 63) /* user addresses have at most 48 bits (OS-19) */
+enum { PIECE = 128 << 10 };               /* MK-3 */
+enum { CHECK_EVERY = 64 };                /* objects between looks at the clock and at idle tracers */
+
+_Atomic uint32_t mark_gate;
+_Atomic uint64_t mark_scanned, mark_tracer_bytes;
+_Atomic int64_t mark_credit;
+
+/* ---- tracers ------------------------------------------------------------------------------------------ */
+
+struct tracer *tracer_new(void)
+{
+    size_t page = os_page_size();
+    return os_alloc((sizeof(struct tracer) + page - 1) & ~(page - 1), OS_MARK);
+}
+void tracer_free(struct tracer *tracer)
+{
+    size_t page = os_page_size(), size = (sizeof(struct tracer) + page - 1) & ~(page - 1);
+    if (tracer != NULL)
+        os_free(tracer, size, OS_MARK, size, size);
+}
+
+static void drop_for_rescan(void)
+{
+    atomic_store_explicit(&work_overflowed, 1, memory_order_seq_cst);
+    atomic_store_explicit(&work_clean, 0, memory_order_seq_cst);
+}
+
+/* Gives the oldest `most` entries to the pool. */
+static void share(struct tracer *tracer, size_t most)
+{
+    struct mark_block *block = work_block_get();
+    if (block == NULL) {
+        if (tracer->depth == TRACER_STACK) { /* no room and no memory: found again by a rescan */
+            tracer->depth /= 2;
+            drop_for_rescan();
+        }
+        return;
+    }
+    size_t n = most < MARK_BLOCK_ENTRIES ? most : MARK_BLOCK_ENTRIES;
+    if (n > tracer->depth)
+        n = tracer->depth;
+    for (size_t i = 0; i < n; i++)
+        block->entry[i] = tracer->stack[i];
+    for (size_t i = n; i < tracer->depth; i++)
+        tracer->stack[i - n] = tracer->stack[i];
+    tracer->depth -= n;
+    block->count = (uint32_t)n;
+    work_push(block, true);
+}
+
+static inline void push(struct tracer *tracer, uintptr_t reference)
+{
+    if (UNLIKELY(tracer->depth == TRACER_STACK))
+        share(tracer, MARK_BLOCK_ENTRIES);
+    tracer->stack[tracer->depth++] = reference;
+}
+
+/* ---- edges ---------------------------------------------------------------------------------------------- */
+
+/* MK-14, SW-5: a typed slot that points at no object.  Conservative words may. */
+static void bad_pointer(uintptr_t word, bool free_cell)
+{
+    if (!os_debug.invalidptr || (word & (GREY_PAGE - 1)) == 0)
+        return; /* a page's first byte may be one past the end of what lies before */
+    struct heap_object object;
+    bool found = heap_find(word, &object);
+    if (free_cell) {
+        const struct span *span = heap_span_of(word);
+        if (!os_debug.checkmark && ((word - (uintptr_t)span_start(span)) % heap_layouts[span->layout].cell) == 0)
+            return; /* a cell's first byte: the same */
+        os_fatal((void *)word,
+                 "found pointer to free object: a typed slot holds %p, whose cell is free; a hidden pointer, a "
+                 "store without grey_store, or a missed mark two cycles ago",
+                 (void *)word);
+    }
+    if (!found)
+        os_fatal((void *)word, "found bad pointer in heap: a typed slot holds %p, which is in no span", (void *)word);
+}
+
+/* Marks what the word points to; true if this call did. */
+static bool resolve(struct tracer *tracer, uintptr_t word)
+{
+    uintptr_t p = word & ~CONSERVATIVE;
+    size_t page = heap_page(p);
+    unsigned bit = heap_bit(p);
+    if (atomic_load_explicit(&heap.bits[page].mark[bit >> 6], memory_order_relaxed) >> (bit & 63) & 1)
+        return false;
+    /* acquire: pairs with span_publish */
+    uint32_t info = atomic_load_explicit(&heap.info[page], memory_order_acquire);
+    if (UNLIKELY(info == 0)) {
+        if (!(word & CONSERVATIVE))
+            bad_pointer(p, false);
+        return false;
+    }
+    uint32_t number = heap_info_layout(info);
+    const struct layout *layout = &heap_layouts[number];
+    uintptr_t base;
+    size_t size;
+    if (UNLIKELY(layout->cell == 0)) {
+        const struct span *span = heap_span_of(p);
+        base = (uintptr_t)span_start(span);
+        size = span->bytes;
+    } else {
+        uintptr_t start = (uintptr_t)heap_page_address(page - heap_info_offset(info));
+        uint32_t index = (uint32_t)((uint64_t)(p - start) * layout->inverse >> 32);
+        if (UNLIKELY(index >= layout->cells))
+            return false;
+        base = start + (size_t)index * layout->cell;
+        size = layout->cell;
+    }
+    if (base != p && heap_marked(base))
+        return false;
+    if (UNLIKELY(!heap_cell_allocated(base))) {
+        if (!(word & CONSERVATIVE))
+            bad_pointer(p, true);
+        return false;
+    }
+    if (!heap_mark(base))
+        return false;
+    tracer->marked_objects++;
+    tracer->marked_bytes += size;
+    if (layout->kind != LAYOUT_LEAF)
+        push(tracer, base);
+    return true;
+}
+
+static inline void edge(struct tracer *tracer, uintptr_t word)
+{
+    const struct page_bits *bits = &heap.bits[heap_page(word & ~CONSERVATIVE)];
+    __builtin_prefetch(&bits->mark[heap_bit(word) >> 6]);
+    unsigned at = tracer->edge_at++ % EDGE_RING;
+    uintptr_t old = tracer->edge[at];
+    tracer->edge[at] = word;
+    if (LIKELY(old != 0))
+        resolve(tracer, old);
+}
+
+static void flush_edges(struct tracer *tracer)
+{
+    for (unsigned i = 0; i < EDGE_RING; i++) {
+        uintptr_t word = tracer->edge[(tracer->edge_at + i) % EDGE_RING];
+        tracer->edge[(tracer->edge_at + i) % EDGE_RING] = 0;
+        if (word != 0)
+            resolve(tracer, word);
+    }
+}
+
+void tracer_word(struct tracer *tracer, uintptr_t word)
+{
+    if (heap_contains(word))
+        edge(tracer, word | CONSERVATIVE);
+}
+
+bool tracer_stack_word(struct tracer *tracer, uintptr_t word)
+{
+    bool white = heap_contains(word) && resolve(tracer, word | CONSERVATIVE);
+    /* The first byte of a cell is also one past the end of the one before. */
+    if ((word & (HEAP_GRANULE - 1)) == 0 && heap_contains(word - 1))
+        white |= resolve(tracer, (word - 1) | CONSERVATIVE);
+    return white;
+}
+
+/* ---- scanning ------------------------------------------------------------------------------------------------ */
+
+OS_UNSANITIZED void tracer_words(struct tracer *tracer, const void *start, size_t size)
+{
+    uintptr_t base = (uintptr_t)heap.base;
+    size_t extent = atomic_load_explicit(&heap.extent, memory_order_relaxed);
+    const volatile uintptr_t *slot = start, *end = slot + size / sizeof(uintptr_t);
+    for (; slot < end; slot++) {
+        uintptr_t word = *slot;
+        if (word - base < extent)
+            edge(tracer, word | CONSERVATIVE);
+    }
+    tracer->scanned += size;
+}
+
+static OS_UNSANITIZED void scan_pointers(struct tracer *tracer, uintptr_t at, size_t size)
+{
+    uintptr_t base = (uintptr_t)heap.base;
+    size_t extent = atomic_load_explicit(&heap.extent, memory_order_relaxed);
+    const volatile uintptr_t *slot = (const volatile uintptr_t *)at, *end = slot + size / sizeof(uintptr_t);
+    for (; slot < end; slot++) {
+        uintptr_t word = *slot;
+        if (word - base < extent)
+            edge(tracer, word);
+    }
+    tracer->scanned += size;
+}
+
+static OS_UNSANITIZED void scan_mask(struct tracer *tracer, uintptr_t at, uint64_t mask)
+{
+    uintptr_t base = (uintptr_t)heap.base;
+    size_t extent = atomic_load_explicit(&heap.extent, memory_order_relaxed);
+    const volatile uintptr_t *words = (const volatile uintptr_t *)at;
+    for (; mask != 0; mask &= mask - 1) {
+        uintptr_t word = words[__builtin_ctzll(mask)];
+        if (word - base < extent)
+            edge(tracer, word);
+    }
+}
+
+/* Elements of the type from byte `from` of the object to `to`; from need not be an element's start. */
+static OS_UNSANITIZED void scan_typed(struct tracer *tracer, uintptr_t object, size_t from, size_t to,
+                                      const struct heap_type *type)
+{
+    uintptr_t base = (uintptr_t)heap.base;
+    size_t extent = atomic_load_explicit(&heap.extent, memory_order_relaxed);
+    if (type->size % sizeof(uintptr_t) != 0) { /* later elements are not aligned: no word is a pointer */
+        if (from >= type->size)
+            return;
+        to = to < type->size ? to : type->size;
+    }
+    size_t start = from / type->size * type->size;
+    for (; start + sizeof(uintptr_t) <= to; start += type->size)
+        for (size_t i = 0; i < type->last; i++) {
+            size_t offset = start + i * sizeof(uintptr_t);
+            if (!(type->bits[i / 64] >> i % 64 & 1) || offset < from)
+                continue;
+            if (offset + sizeof(uintptr_t) > to)
+                break;
+            uintptr_t word = *(const volatile uintptr_t *)(object + offset);
+            if (word - base < extent)
+                edge(tracer, word);
+        }
+    tracer->scanned += to - from;
+}
+
+/* at: the object, or where its next piece begins. */
+static void scan_large(struct tracer *tracer, uintptr_t at, const struct layout *layout)
+{
+    const struct span *span = heap_span_of(at);
+    uintptr_t object = (uintptr_t)span_start(span);
+    size_t from = at - object, to = span->bytes;
+    if (to - from > PIECE) {
+        to = from + PIECE;
+        push(tracer, (object + to) | 1);
+    }
+    if (layout->kind == LAYOUT_CONSERVATIVE)
+        tracer_words(tracer, (const void *)at, to - from);
+    else if (layout->kind == LAYOUT_POINTERS)
+        scan_pointers(tracer, at, to - from);
+    else
+        scan_typed(tracer, object, from, to, heap_type(span->type - 1));
+}
+
+static void scan(struct tracer *tracer, uintptr_t reference)
+{
+    uintptr_t at = reference & ~(uintptr_t)1;
+    uint32_t info = atomic_load_explicit(&heap.info[heap_page(at)], memory_order_relaxed);
+    const struct layout *layout = &heap_layouts[heap_info_layout(info)];
+    HOOK(MARK_SCAN, (void *)at);
+    if (LIKELY(layout->kind == LAYOUT_MASK)) {
+        scan_mask(tracer, at, layout->mask);
+        tracer->scanned += layout->cell;
+    } else if (layout->cell == 0) {
+        scan_large(tracer, at, layout);
+    } else if (layout->kind == LAYOUT_CONSERVATIVE) {
+        tracer_words(tracer, (const void *)at, layout->cell);
+    } else if (layout->kind == LAYOUT_POINTERS) {
+        scan_pointers(tracer, at, layout->cell);
+    } else if (layout->kind == LAYOUT_HEADER) {
+        uint64_t header = __atomic_load_n((uint64_t *)(at + layout->cell) - 1, __ATOMIC_ACQUIRE);
+        if (header != 0) /* else nothing is there yet (2.4) */
+            scan_typed(tracer, at, 0, layout->cell - sizeof(uint64_t), heap_type((uint32_t)header - 1));
+    }
+}
+
+void tracer_scan_object(struct tracer *tracer, uintptr_t base) { scan(tracer, base); }
+
+/* ---- the loop ---------------------------------------------------------------------------------------------------- */
+
+/* One object into the ring, the oldest out of it. */
+static inline void advance(struct tracer *tracer)
+{
+    uintptr_t next = tracer->stack[--tracer->depth];
+    __builtin_prefetch((const void *)(next & ~(uintptr_t)1));
+    __builtin_prefetch((const void *)((next & ~(uintptr_t)1) + 64));
+    unsigned at = tracer->scan_at++ % SCAN_RING;
+    uintptr_t old = tracer->scan[at];
+    tracer->scan[at] = next;
+    if (LIKELY(old != 0))
+        scan(tracer, old);
+}
+
+static void flush_scans(struct tracer *tracer)
+{
+    for (unsigned i = 0; i < SCAN_RING; i++) {
+        unsigned at = (tracer->scan_at + i) % SCAN_RING;
+        uintptr_t reference = tracer->scan[at];
+        tracer->scan[at] = 0;
+        if (reference != 0)
+            scan(tracer, reference);
+    }
+}
+
+static bool others_idle(void) { return atomic_load_explicit(&work_idle, memory_order_relaxed) != 0 && !work_available(); }
+
+bool tracer_drain(struct tracer *tracer, size_t bytes, uint64_t deadline)
+{
+    uint64_t end = tracer->scanned + bytes;
+    for (;;) {
+        for (int i = 0; i < CHECK_EVERY && tracer->depth != 0; i++)
+            advance(tracer);
+        if (tracer->depth == 0) {
+            flush_edges(tracer);
+            if (tracer->depth == 0)
+                flush_scans(tracer);
+            if (tracer->depth == 0)
+                flush_edges(tracer);
+            if (tracer->depth == 0)
+                return true;
+        }
+        if (tracer->depth > 2 * CHECK_EVERY && others_idle())
+            share(tracer, tracer->depth / 2 < WORK_SHARE ? tracer->depth / 2 : WORK_SHARE);
+        if (tracer->scanned >= end || (deadline != 0 && os_now() >= deadline))
+            return false;
+    }
+}
+
+bool tracer_claim(struct tracer *tracer)
+{
+    struct mark_block *block = work_pop();
+    if (block == NULL)
+        return false;
+    tracer->tokens++;
+    uint32_t count = block->count;
+    for (uint32_t i = 0; i < count; i++)
+        push(tracer, block->entry[i]);
+    work_block_put(block);
+    return true;
+}
+
+void tracer_give_tokens(struct tracer *tracer)
+{
+    os_count(OS_COUNT_marked_objects, tracer->marked_objects);
+    os_count(OS_COUNT_marked_bytes, tracer->marked_bytes);
+    os_count(OS_COUNT_scanned_heap_bytes, tracer->scanned);
+    atomic_fetch_add_explicit(&mark_tracer_bytes, tracer->marked_bytes, memory_order_relaxed);
+    atomic_fetch_add_explicit(&mark_scanned, tracer->scanned, memory_order_relaxed);
+    tracer->credit += tracer->scanned;
+    tracer->marked_objects = tracer->marked_bytes = tracer->scanned = 0;
+    if (tracer->tokens == 0)
+        return;
+    uint64_t tokens = tracer->tokens;
+    tracer->tokens = 0;
+    /* release: what was marked is visible to who sees the count (acquire in mark_idle) */
+    if (atomic_fetch_sub_explicit(&work_pending, tokens, memory_order_acq_rel) == tokens)
+        work_wake(); /* the collector may be waiting for this */
+}
+
+void tracer_publish(struct tracer *tracer)
+{
+    flush_edges(tracer);
+    for (unsigned i = 0; i < SCAN_RING; i++) {
+        if (tracer->scan[i] != 0)
+            push(tracer, tracer->scan[i]);
+        tracer->scan[i] = 0;
+    }
+    while (tracer->depth != 0) {
+        size_t before = tracer->depth;
+        share(tracer, MARK_BLOCK_ENTRIES);
+        if (tracer->depth == before) { /* no memory for a block */
+            tracer->depth = 0;
+            drop_for_rescan();
+        }
+    }
+    tracer_give_tokens(tracer);
+}
+
+/* ---- contents, for the verifier ------------------------------------------------------------------------------------ */
+
+static OS_UNSANITIZED uintptr_t load_word(uintptr_t slot) { return *(const volatile uintptr_t *)slot; }
+
+static bool is_pointer_word(const struct heap_object *object, const struct layout *layout,
+                            const struct heap_type *type, size_t word)
+{
+    switch ((enum layout_kind)layout->kind) {
+    case LAYOUT_LEAF:
+        return false;
+    case LAYOUT_CONSERVATIVE:
+    case LAYOUT_POINTERS:
+        return true;
+    case LAYOUT_MASK:
+        return word < 64 && (layout->mask >> word & 1);
+    case LAYOUT_HEADER:
+    case LAYOUT_LARGE_TYPED:
+        break;
+    }
+    if (type == NULL || (word + 1) * sizeof(uintptr_t) > heap_usable(object))
+        return false;
+    size_t offset = word * sizeof(uintptr_t);
+    if (type->size % sizeof(uintptr_t) != 0 && offset >= type->size)
+        return false;
+    size_t in_type = offset % type->size / sizeof(uintptr_t);
+    return in_type < type->last && (type->bits[in_type / 64] >> in_type % 64 & 1);
+}
+
+void object_words(const struct heap_object *object, void (*fn)(const void *slot, uintptr_t word, void *arg), void *arg)
+{
+    const struct layout *layout = &heap_layouts[object->layout];
+    if (layout->kind == LAYOUT_LEAF)
+        return;
+    const struct heap_type *type = NULL;
+    if (layout->kind == LAYOUT_LARGE_TYPED) {
+        type = heap_type(heap_span_of(object->base)->type - 1);
+    } else if (layout->kind == LAYOUT_HEADER) {
+        uint64_t header = load_word(object->base + object->size - sizeof(uint64_t));
+        type = header != 0 ? heap_type((uint32_t)header - 1) : NULL;
+    }
+    for (size_t i = 0; i < object->size / sizeof(uintptr_t); i++) {
+        uintptr_t slot = object->base + i * sizeof(uintptr_t), word = load_word(slot);
+        if (heap_contains(word) && is_pointer_word(object, layout, type, i))
+            fn((const void *)slot, word, arg);
+    }
+}

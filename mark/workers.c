@@ -1,0 +1,381 @@
+/* mark/workers.c -- who does the marking: worker threads, the collector's help, assists.
+ *
+ * Background workers use a quarter of the processors (MK-18): so many dedicated ones, or fewer and one
+ * fractional worker that runs in slices and sleeps in between.  Further workers run at nice 19 in slices of
+ * 1 ms and stop at the first involuntary switch, so they only take time that nobody wants; they hold
+ * nothing while they sleep and never scan what somebody may be waiting for (registered roots).
+ *
+ * Everyone who traces is counted in `inside` while he does.  Who comes looks at the gate after he was
+ * counted, who closes it waits until nobody is inside: so nobody traces in the next cycle before its
+ * gate opens (M_TRACEEARLY), and a fork finds every worker between two pieces of work.
+ */
+#include "mark/internal.h"
+#include "mutator/mutator.h"
+#include "os/options.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+enum worker_kind { DEDICATED, FRACTIONAL, IDLE };
+enum { WORKERS_MAX = 256, ASSISTS_MAX = 16 };
+static const uint64_t slice_ns = 1000 * 1000; /* architecture.md, "Who does the work" */
+static const uint64_t fractional_slice_ns = 200 * 1000;
+static const uint64_t yield_ns = 2 * 1000 * 1000; /* a nice-19 worker that was switched away sleeps so long */
+static const uint64_t help_ns = 100 * 1000;
+
+struct worker {
+    pthread_t thread;
+    struct tracer *tracer;
+    enum worker_kind kind;
+};
+
+static struct worker workers[WORKERS_MAX];
+static unsigned n_workers;
+static double fraction;
+static _Atomic uint32_t stopping, parked, inside, no_idle_workers;
+static void (*pause_point)(void);
+static struct tracer *collector_tracer, *assist_tracers[ASSISTS_MAX];
+
+/* ---- the gate -------------------------------------------------------------------------------------- */
+
+static bool come_in(void)
+{
+    atomic_fetch_add_explicit(&inside, 1, memory_order_seq_cst); /* pairs with close_gate, park */
+    if (atomic_load_explicit(&mark_gate, memory_order_seq_cst) &&
+        !atomic_load_explicit(&parked, memory_order_seq_cst))
+        return true;
+    atomic_fetch_sub_explicit(&inside, 1, memory_order_release);
+    return false;
+}
+static void go_out(void) { atomic_fetch_sub_explicit(&inside, 1, memory_order_release); }
+static void wait_until_empty(void)
+{
+    for (unsigned n = 0; atomic_load_explicit(&inside, memory_order_seq_cst) != 0;)
+        os_pause(&n);
+}
+
+/* ---- workers ------------------------------------------------------------------------------------------ */
+
+static bool must_stop(void)
+{
+    return atomic_load_explicit(&stopping, memory_order_relaxed) || atomic_load_explicit(&parked, memory_order_relaxed);
+}
+
+static bool take_something(struct tracer *tracer, bool may_hold_roots)
+{
+    return (!copies_kept() && copies_test_one(tracer)) || jobs_run_one(tracer, may_hold_roots) ||
+           tracer_claim(tracer);
+}
+
+/* Traces for about ns; true if there was anything to do. */
+static bool trace(struct tracer *tracer, uint64_t ns, bool may_hold_roots)
+{
+    uint64_t deadline = os_now() + ns;
+    bool any = false;
+    while (take_something(tracer, may_hold_roots)) {
+        any = true;
+        if (tracer_drain(tracer, SIZE_MAX, deadline))
+            tracer_give_tokens(tracer);
+        if (must_stop() || os_now() >= deadline)
+            break;
+    }
+    tracer_publish(tracer);
+    return any;
+}
+
+static uint64_t involuntary_switches(void)
+{
+    struct rusage usage;
+    getrusage(RUSAGE_THREAD, &usage);
+    return (uint64_t)usage.ru_nivcsw;
+}
+
+static void sleep_until_work(void)
+{
+    uint32_t signal = atomic_load_explicit(&work_signal, memory_order_acquire);
+    atomic_fetch_add_explicit(&work_idle, 1, memory_order_seq_cst);
+    bool something = atomic_load_explicit(&mark_gate, memory_order_seq_cst) && !must_stop() &&
+                     (work_available() || jobs_left());
+    HOOK(MARK_IDLE, NULL);
+    if (!something && !atomic_load_explicit(&stopping, memory_order_relaxed))
+        os_wait(&work_signal, signal, 100 * 1000 * 1000);
+    atomic_fetch_sub_explicit(&work_idle, 1, memory_order_seq_cst);
+}
+
+/* One slice; false if there was nothing to do. */
+static bool run_slice(struct worker *worker)
+{
+    if (worker->kind == IDLE && atomic_load_explicit(&no_idle_workers, memory_order_relaxed))
+        return false;
+    uint64_t switches = worker->kind == IDLE ? involuntary_switches() : 0;
+    if (!come_in())
+        return false;
+    uint64_t begin = os_thread_cpu(), wall = os_now();
+    bool any = trace(worker->tracer, worker->kind == FRACTIONAL ? fractional_slice_ns : slice_ns,
+                     worker->kind != IDLE);
+    atomic_fetch_add_explicit(&mark_credit, (int64_t)worker->tracer->credit, memory_order_relaxed);
+    worker->tracer->credit = 0;
+    go_out();
+    uint64_t cpu = os_thread_cpu() - begin;
+    os_count(worker->kind == IDLE ? OS_COUNT_idle_worker_ns : OS_COUNT_worker_ns, cpu);
+    if (worker->kind == FRACTIONAL && any) {
+        /* Its share of wall time, counted from the slice's begin. */
+        uint64_t pause = (uint64_t)((double)(os_now() - wall) * (1 - fraction) / fraction);
+        struct timespec sleep = {0, (long)(pause < 5000000 ? pause : 5000000)};
+        nanosleep(&sleep, NULL);
+    }
+    if (worker->kind == IDLE && any && involuntary_switches() != switches) {
+        struct timespec sleep = {0, (long)yield_ns};
+        nanosleep(&sleep, NULL);
+    }
+    return any;
+}
+
+static void *worker_main(void *arg)
+{
+    struct worker *worker = arg;
+    mutator_block_signal();
+    pthread_setname_np(pthread_self(), worker->kind == IDLE ? "grey-mark-idle" : "grey-mark");
+    if (worker->kind == IDLE)
+        setpriority(PRIO_PROCESS, (id_t)syscall(SYS_gettid), 19);
+    while (!atomic_load_explicit(&stopping, memory_order_acquire))
+        if (!run_slice(worker))
+            sleep_until_work();
+    return NULL;
+}
+
+struct mark_workers mark_workers_plan(unsigned processors, unsigned exactly)
+{
+    struct mark_workers plan = {0, 0, 0};
+    if (exactly != 0) {
+        plan.dedicated = exactly;
+        return plan;
+    }
+    double share = 0.25 * processors;
+    plan.dedicated = (unsigned)(share + 0.5);
+    double off = plan.dedicated / share - 1;
+    if (off > 0.3 || off < -0.3) { /* MK-18 */
+        if (plan.dedicated > share)
+            plan.dedicated--;
+        plan.fractional = share - plan.dedicated;
+    }
+    plan.idle = processors - plan.dedicated;
+    return plan;
+}
+
+static int start_one(enum worker_kind kind)
+{
+    if (n_workers == WORKERS_MAX)
+        return 0;
+    struct worker *worker = &workers[n_workers];
+    worker->kind = kind;
+    if (worker->tracer == NULL)
+        worker->tracer = tracer_new();
+    if (worker->tracer == NULL)
+        return ENOMEM;
+    sigset_t all, old;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &old); /* the program's signals are not for our threads */
+    int error = pthread_create(&worker->thread, NULL, worker_main, worker);
+    pthread_sigmask(SIG_SETMASK, &old, NULL);
+    if (error == 0)
+        n_workers++;
+    return error;
+}
+
+int mark_workers_start(struct mark_workers plan)
+{
+    atomic_store(&stopping, 0);
+    atomic_store(&parked, 0);
+    fraction = plan.fractional;
+    int error = 0;
+    for (unsigned i = 0; i < plan.dedicated && error == 0; i++)
+        error = start_one(DEDICATED);
+    if (error == 0 && plan.fractional > 0)
+        error = start_one(FRACTIONAL);
+    for (unsigned i = 0; i < plan.idle && error == 0; i++)
+        error = start_one(IDLE);
+    return n_workers != 0 ? 0 : error; /* fewer than planned will do */
+}
+
+void mark_workers_stop(void)
+{
+    atomic_store(&stopping, 1);
+    atomic_fetch_add(&work_signal, 1);
+    os_wake(&work_signal, 1 << 20);
+    for (unsigned i = 0; i < n_workers; i++)
+        pthread_join(workers[i].thread, NULL);
+    n_workers = 0;
+}
+
+void mark_workers_park(void)
+{
+    atomic_store_explicit(&parked, 1, memory_order_seq_cst);
+    wait_until_empty();
+}
+void mark_workers_unpark(void)
+{
+    atomic_store_explicit(&parked, 0, memory_order_seq_cst);
+    atomic_fetch_add(&work_signal, 1);
+    os_wake(&work_signal, 1 << 20);
+}
+
+/* ---- for the collector ------------------------------------------------------------------------------------ */
+
+int mark_init(void)
+{
+    jobs_init();
+    atomic_store(&mark_gate, 0);
+    collector_tracer = tracer_new();
+    for (int i = 0; i < ASSISTS_MAX; i++)
+        assist_tracers[i] = tracer_new();
+    return collector_tracer != NULL && assist_tracers[ASSISTS_MAX - 1] != NULL ? 0 : ENOMEM;
+}
+
+void mark_shutdown(void)
+{
+    jobs_shutdown();
+    tracer_free(collector_tracer);
+    collector_tracer = NULL;
+    for (int i = 0; i < ASSISTS_MAX; i++) {
+        tracer_free(assist_tracers[i]);
+        assist_tracers[i] = NULL;
+    }
+    for (int i = 0; i < WORKERS_MAX; i++) {
+        tracer_free(workers[i].tracer);
+        workers[i].tracer = NULL;
+    }
+}
+
+size_t mark_begin(bool periodic)
+{
+    atomic_store(&mark_scanned, 0);
+    atomic_store(&mark_credit, 0);
+    atomic_store(&mark_tracer_bytes, 0);
+    /* A periodic cycle has time: no further workers, unless there are no others (MK-18). */
+    bool alone = n_workers == 0 || workers[0].kind == IDLE;
+    atomic_store(&no_idle_workers, periodic && !alone);
+    size_t bytes = jobs_make();
+    atomic_store_explicit(&mark_gate, 1, memory_order_seq_cst);
+    work_wake();
+    return bytes;
+}
+
+void mark_root_word(uintptr_t word, void *unused)
+{
+    (void)unused;
+    atomic_fetch_add_explicit(&work_pending, 1, memory_order_seq_cst);
+    collector_tracer->tokens++;
+    tracer_word(collector_tracer, word);
+    tracer_publish(collector_tracer);
+}
+
+void mark_autoroots_again(void)
+{
+    atomic_fetch_add_explicit(&work_pending, 1, memory_order_seq_cst);
+    collector_tracer->tokens++;
+    jobs_rescan_segments(collector_tracer);
+    tracer_publish(collector_tracer);
+}
+
+bool mark_test_copies(void)
+{
+    bool any = false;
+    while (copies_test_one(collector_tracer))
+        any = true;
+    if (any) {
+        tracer_publish(collector_tracer);
+        work_wake();
+    }
+    return any;
+}
+
+bool mark_idle(void)
+{
+    /* acquire: pairs with tracer_give_tokens and copies_test_one */
+    return atomic_load_explicit(&work_copies, memory_order_seq_cst) == 0 &&
+           atomic_load_explicit(&work_pending, memory_order_seq_cst) == 0 &&
+           !atomic_load_explicit(&work_overflowed, memory_order_seq_cst);
+}
+
+static bool recover_overflow(void)
+{
+    if (atomic_load_explicit(&work_pending, memory_order_seq_cst) != 0 ||
+        !atomic_exchange_explicit(&work_overflowed, 0, memory_order_seq_cst))
+        return false;
+    jobs_make_rescan();
+    work_wake();
+    return true;
+}
+
+void mark_set_pause_point(void (*fn)(void)) { pause_point = fn; }
+
+void mark_wait_idle(bool help)
+{
+    while (!mark_idle()) {
+        uint32_t signal = atomic_load_explicit(&work_signal, memory_order_acquire);
+        if (mark_test_copies() || recover_overflow())
+            continue;
+        if (help || n_workers == 0) {
+            if (trace(collector_tracer, help_ns, true))
+                continue;
+        }
+        if (!mark_idle())
+            os_wait(&work_signal, signal, 200 * 1000);
+        if (pause_point != NULL)
+            pause_point();
+    }
+}
+
+void mark_end(void)
+{
+    atomic_store_explicit(&mark_gate, 0, memory_order_seq_cst);
+    wait_until_empty();
+    if (atomic_load(&work_pending) != 0 || jobs_left())
+        os_internal(NULL, "root jobs or grey objects left when marking ends"); /* MK-9 */
+    jobs_drop();
+}
+
+/* ---- assists --------------------------------------------------------------------------------------------------- */
+
+size_t mark_assist(size_t bytes, uint64_t ns)
+{
+    struct tracer *tracer = NULL;
+    for (int i = 0; i < ASSISTS_MAX && tracer == NULL; i++)
+        if (atomic_exchange_explicit(&assist_tracers[i]->taken, 1, memory_order_acquire) == 0)
+            tracer = assist_tracers[i];
+    if (tracer == NULL)
+        return 0;
+    size_t done = 0;
+    if (come_in()) {
+        uint64_t deadline = os_now() + ns;
+        while (done < bytes && os_now() < deadline && (jobs_run_one(tracer, true) || tracer_claim(tracer))) {
+            bool drained = tracer_drain(tracer, bytes - done, deadline);
+            done += tracer->scanned;
+            if (!drained)
+                break;
+            tracer_give_tokens(tracer);
+        }
+        tracer_publish(tracer);
+        go_out();
+    }
+    atomic_store_explicit(&tracer->taken, 0, memory_order_release);
+    return done;
+}
+
+/* ---- fork ------------------------------------------------------------------------------------------------------- */
+
+/* The workers are gone; their tracers were empty (parked), and new ones start when first needed. */
+void mark_fork_child(void)
+{
+    n_workers = 0;
+    atomic_store(&inside, 0);
+    atomic_store(&parked, 0);
+    atomic_store(&mark_gate, 0);
+    jobs_drop();
+    roots_fork_child();
+    copies_fork_child();
+}

@@ -1,0 +1,219 @@
+/* mutator/created.c -- grey_thread_create and grey_thread_join: a pointer that travels from stack to stack.
+ *
+ * The creator stores the argument into the new thread's record, a barriered root slot, so the new thread
+ * attaches with an empty stack and costs a running cycle nothing (protocol.md 0.7); it loads the argument
+ * after it attached.  The result goes back the same way.  A record lives from create to join, or to the
+ * thread's end if that is detached (ER-5a).
+ *
+ * Records are unmanaged memory, found by the collector in 1.3 through the list below, under its lock.
+ */
+#include "heap/heap.h"
+#include "heap/unmanaged.h"
+#include "mutator/internal.h"
+
+#include <errno.h>
+
+static struct os_lock join_lock = OS_LOCK_INIT(OS_RANK_JOIN);
+static struct mutator_created *records;
+static struct pool records_pool;
+
+struct os_lock *created_lock(void) { return &join_lock; }
+
+void mutator_each_created_slot(void (*fn)(uintptr_t word, void *arg), void *arg)
+{
+    os_lock(&join_lock);
+    for (struct mutator_created *c = records; c != NULL; c = c->next) {
+        /* acquire: pairs with grey_store's release */
+        fn((uintptr_t)__atomic_load_n(&c->arg, __ATOMIC_ACQUIRE), arg);
+        fn((uintptr_t)__atomic_load_n(&c->result, __ATOMIC_ACQUIRE), arg);
+    }
+    os_unlock(&join_lock);
+}
+
+static struct mutator_created *record_new(struct thread *self)
+{
+    thread_enter(self);
+    os_lock(&join_lock);
+    if (!records_pool.ready)
+        pool_init(&records_pool, sizeof(struct mutator_created), OS_THREADS, NULL);
+    struct mutator_created *record = pool_alloc(&records_pool);
+    if (record != NULL) {
+        record->next = records;
+        records = record;
+    }
+    os_unlock(&join_lock);
+    thread_leave(self);
+    return record;
+}
+
+static void unlink_and_free(struct mutator_created *record)
+{
+    struct mutator_created **link = &records;
+    while (*link != record)
+        link = &(*link)->next;
+    *link = record->next;
+    pool_free(&records_pool, record);
+}
+
+static void record_free(struct mutator_created *record)
+{
+    struct thread *self = thread_self();
+    if (self != NULL)
+        thread_enter(self);
+    os_lock(&join_lock);
+    unlink_and_free(record);
+    os_unlock(&join_lock);
+    if (self != NULL)
+        thread_leave(self);
+}
+
+/* By the thread that ends, after it detached: nobody joins a detached thread. */
+void created_finished(struct mutator_created *record)
+{
+    os_lock(&join_lock);
+    record->finished = true;
+    if (record->detached)
+        unlink_and_free(record);
+    os_unlock(&join_lock);
+}
+
+static void *run(void *argument)
+{
+    struct mutator_created *record = argument;
+    struct thread *block = record->block;
+    if (registry_attach(block) != 0)
+        os_fatal(record, "a new thread cannot be attached: out of memory");
+    block->created = record;
+    void *(*start)(void *) = record->start;
+    /* Attached, so this load is of a pointer that the next answer shows. */
+    void *result = start(__atomic_load_n(&record->arg, __ATOMIC_ACQUIRE));
+    grey_store(&record->arg, NULL);
+    grey_store(&record->result, result);
+    return result; /* for who uses pthread_join; the record carries it safely */
+}
+
+static bool is_detached(const pthread_attr_t *attributes)
+{
+    int state = PTHREAD_CREATE_JOINABLE;
+    if (attributes != NULL)
+        pthread_attr_getdetachstate(attributes, &state);
+    return state == PTHREAD_CREATE_DETACHED;
+}
+
+/* A record whose thread was detached later leaves its id to be used again. */
+static void forget_stale(pthread_t id, const struct mutator_created *except)
+{
+    for (struct mutator_created *c = records, *next; c != NULL; c = next) {
+        next = c->next;
+        if (c != except && c->id_known && c->finished && pthread_equal(c->id, id))
+            unlink_and_free(c);
+    }
+}
+
+int grey_thread_create(pthread_t *thread, const pthread_attr_t *attributes, void *(*start)(void *), void *arg)
+{
+    if (thread == NULL || start == NULL)
+        return EINVAL;
+    struct thread *self = heap_thread("grey_thread_create");
+    if (self == NULL)
+        return ENOMEM;
+    thread_enter(self);
+    struct thread *block = registry_take_block();
+    thread_leave(self);
+    struct mutator_created *record = block != NULL ? record_new(self) : NULL;
+    if (record == NULL) {
+        if (block != NULL)
+            registry_put_block(block);
+        return ENOMEM;
+    }
+    record->start = start;
+    record->block = block;
+    record->detached = is_detached(attributes);
+    grey_store(&record->arg, arg);
+    bool detached = record->detached;
+    pthread_t id;
+    int error = pthread_create(&id, attributes, run, record);
+    if (error != 0) {
+        record_free(record);
+        registry_put_block(block);
+        return error;
+    }
+    *thread = id;
+    if (!detached) { /* a detached one may be gone already */
+        thread_enter(self);
+        os_lock(&join_lock);
+        forget_stale(id, record);
+        record->id = id;
+        record->id_known = true;
+        os_unlock(&join_lock);
+        thread_leave(self);
+    }
+    return 0;
+}
+
+struct join {
+    pthread_t thread;
+    void *value;
+};
+static int do_join(void *arg)
+{
+    struct join *join = arg;
+    return pthread_join(join->thread, &join->value);
+}
+
+static struct mutator_created *record_of(struct thread *self, pthread_t id)
+{
+    thread_enter(self);
+    os_lock(&join_lock);
+    struct mutator_created *c = records;
+    while (c != NULL && !(c->id_known && pthread_equal(c->id, id)))
+        c = c->next;
+    os_unlock(&join_lock);
+    thread_leave(self);
+    return c;
+}
+
+int grey_thread_join(pthread_t thread, void **result)
+{
+    struct thread *self = heap_thread("grey_thread_join");
+    if (self == NULL)
+        return ENOMEM;
+    struct mutator_created *record = record_of(self, thread);
+    struct join join = {thread, NULL};
+    int error = mutator_blocking(do_join, &join);
+    if (error != 0)
+        return error;
+    void *value = join.value;
+    if (record != NULL) {
+        void *carried = __atomic_load_n(&record->result, __ATOMIC_ACQUIRE);
+        if (carried != NULL)
+            value = carried;
+        if (result != NULL)
+            *result = value;
+        record_free(record);
+    } else if (result != NULL) {
+        *result = value;
+    }
+    __asm__ volatile("" : : "r"(value));
+    return 0;
+}
+
+/* After fork only the calling thread exists; a record of another can be joined by nobody. */
+void created_fork_child(void)
+{
+    os_lock_init(&join_lock, OS_RANK_JOIN);
+    struct thread *self = thread_self();
+    for (struct mutator_created *c = records, *next; c != NULL; c = next) {
+        next = c->next;
+        if (self == NULL || self->created != c)
+            unlink_and_free(c);
+    }
+}
+
+void created_shutdown(void)
+{
+    os_lock(&join_lock);
+    while (records != NULL)
+        unlink_and_free(records);
+    os_unlock(&join_lock);
+}

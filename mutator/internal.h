@@ -1,0 +1,31 @@
+/* mutator/internal.h -- between the files of mutator/ only. */
+#ifndef GREY_MUTATOR_INTERNAL_H
+#define GREY_MUTATOR_INTERNAL_H
+
+#include "mutator/mutator.h"
+
+int handshake_init(int signal);
+int handshake_signal_number(void);
+void handshake_enter_list(struct thread *self);
+void handshake_count_exit(struct thread *self);
+void handshake_fork_child(void);
+void fence_init(void);
+
+/* A thread made by grey_thread_create: argument and result travel in barriered root slots (2.5). */
+struct mutator_created {
+    pthread_t id;
+    void *(*start)(void *arg);
+    void *arg, *result; /* roots (1.3) */
+    struct thread *block;
+    bool id_known, detached, finished;
+    struct mutator_created *next; /* join lock */
+};
+void created_finished(struct mutator_created *created);
+void created_fork_child(void);
+void created_shutdown(void);
+struct os_lock *created_lock(void);
+struct thread *registry_take_block(void);
+void registry_put_block(struct thread *block);
+int registry_attach(struct thread *block);
+
+#endif

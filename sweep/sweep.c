@@ -1,0 +1,255 @@
+/* sweep/sweep.c -- sweeping is moving a span's mark words to its allocation words (protocol.md 6).
+ *
+ * Under the span's flag: read the mark words, write them as allocation words, clear them, set the number.
+ * Marks are left clear for the next cycle; that holds only because a slow path reads the cycle numbers
+ * under the same flag.  An owned span may be swept by anybody: the cells of its owner's run are marked, so
+ * they stay allocated.  Nothing else is written for an object, unless a debug mode wants it.
+ *
+ * Who sweeps what: an index into the span table, claimed in batches of 10 (SW-7).  Somebody may stop in
+ * the middle of a batch (a preempted thread), so the collector's last pass looks at every span itself.
+ */
+#include "sweep/sweep.h"
+#include "mutator/mutator.h"
+#include "os/options.h"
+
+#include <signal.h>
+#if OS_ASAN
+#include <sanitizer/asan_interface.h>
+#else
+#define ASAN_POISON_MEMORY_REGION(p, n) ((void)0)
+#endif
+
+enum { BATCH = 10 };
+static const double least_distance = 1 << 20; /* SW-8 */
+
+static _Atomic uint32_t next_span, end_span, sweeper_signal, stopping, parked, inside;
+static _Atomic uint64_t debt_ratio; /* spans a byte, as a double's bits */
+static pthread_t sweeper;
+static bool running;
+
+/* ---- one span --------------------------------------------------------------------------------------- */
+
+static uint32_t cycle_now(void)
+{
+    /* acquire: pairs with the store in 1.7 */
+    return (uint32_t)atomic_load_explicit(&heap.sweep_cycle, memory_order_acquire);
+}
+
+static OS_UNSANITIZED void fill_dead(uintptr_t *at, size_t size)
+{
+    for (size_t i = 0; i < size / sizeof(uintptr_t); i++)
+        __atomic_store_n(&at[i], (uintptr_t)0xdeadbeefdeadbeef, __ATOMIC_RELAXED);
+}
+
+/* SW-12, TR-16: each dead cell. */
+static void bury(const struct span *span, const struct layout *layout)
+{
+    uint32_t cells = layout->cell != 0 ? layout->cells : 1;
+    size_t size = layout->cell != 0 ? layout->cell : span->bytes;
+    for (uint32_t i = 0; i < cells; i++) {
+        uintptr_t base = (uintptr_t)span_start(span) + i * size;
+        if (!heap_cell_allocated(base) || heap_marked(base))
+            continue;
+        if (os_debug.clobberfree)
+            fill_dead((uintptr_t *)base, size);
+        ASAN_POISON_MEMORY_REGION((void *)base, size);
+    }
+}
+
+void sweep_span(struct span *span)
+{
+    const struct layout *layout = &heap_layouts[span->layout];
+    HOOK(SWEEP_SPAN, span);
+    bool debug = os_debug.clobberfree;
+#if OS_ASAN
+    debug = true;
+#endif
+    if (debug)
+        bury(span, layout);
+    uint32_t live = 0, pages = layout->cell != 0 ? span->pages : 1;
+    for (uint32_t i = 0; i < pages; i++) {
+        struct page_bits *bits = &heap.bits[span->first_page + i];
+        for (int w = 0; w < 8; w++) {
+            uint64_t mark = atomic_load_explicit(&bits->mark[w], memory_order_relaxed);
+            uint64_t alloc = atomic_load_explicit(&bits->alloc[w], memory_order_relaxed);
+            if (UNLIKELY(mark & ~alloc))
+                os_internal(span_start(span), "marking free object: marks %lx where %lx is allocated",
+                            (unsigned long)mark, (unsigned long)alloc);
+            if (mark != alloc)
+                atomic_store_explicit(&bits->alloc[w], mark, memory_order_release);
+            if (mark != 0)
+                atomic_store_explicit(&bits->mark[w], 0, memory_order_relaxed);
+            live += (uint32_t)__builtin_popcountll(mark);
+        }
+    }
+    uint32_t old = span->live;
+    ASSERT(live <= old);
+    span->live = live;
+    span->free_index = 0;
+    span->needs_zero = true;
+    atomic_store_explicit(&span->swept, cycle_now(), memory_order_relaxed);
+    os_count(OS_COUNT_spans_swept, 1);
+    span_swept(span, old);
+}
+
+static bool needs_sweep(const struct span *span)
+{
+    return span_in_use(span) && atomic_load_explicit(&((struct span *)span)->swept, memory_order_relaxed) != cycle_now();
+}
+
+static void sweep_if_needed(struct span *span)
+{
+    if (!needs_sweep(span))
+        return;
+    span_lock(span);
+    if (needs_sweep(span)) /* it may have been swept, freed or made anew meanwhile */
+        sweep_span(span);
+    span_unlock(span);
+}
+
+/* ---- batches -------------------------------------------------------------------------------------------- */
+
+static bool sweep_batch(void)
+{
+    if (sweep_done())
+        return false;
+    uint32_t first = atomic_fetch_add_explicit(&next_span, BATCH, memory_order_relaxed);
+    uint32_t end = atomic_load_explicit(&end_span, memory_order_relaxed);
+    for (uint32_t i = first; i < first + BATCH && i < end; i++)
+        sweep_if_needed(&heap.spans[i]);
+    return first < end;
+}
+
+bool sweep_done(void)
+{
+    return atomic_load_explicit(&next_span, memory_order_relaxed) >=
+           atomic_load_explicit(&end_span, memory_order_relaxed);
+}
+
+void sweep_begin(uint64_t distance)
+{
+    uint32_t n = atomic_load_explicit(&heap.n_spans, memory_order_acquire);
+    union {
+        double ratio;
+        uint64_t bits;
+    } debt = {.ratio = n / ((double)distance > least_distance ? (double)distance : least_distance)};
+    atomic_store_explicit(&debt_ratio, debt.bits, memory_order_relaxed);
+    atomic_store_explicit(&end_span, n, memory_order_relaxed);
+    atomic_store_explicit(&next_span, 1, memory_order_release);
+    atomic_fetch_add_explicit(&sweeper_signal, 1, memory_order_release);
+    os_wake(&sweeper_signal, 1);
+}
+
+void sweep_finish(void)
+{
+    uint64_t begin = os_thread_cpu();
+    while (sweep_batch())
+        ;
+    uint32_t n = atomic_load_explicit(&heap.n_spans, memory_order_acquire);
+    for (uint32_t i = 1; i < n; i++)
+        sweep_if_needed(&heap.spans[i]);
+    os_count(OS_COUNT_sweep_ns, os_thread_cpu() - begin);
+}
+
+void sweep_some(size_t pages)
+{
+    struct thread *self = thread_self();
+    uint64_t before = atomic_load_explicit(&heap.pages_in_use, memory_order_relaxed);
+    while (!sweep_done()) {
+        thread_enter(self);
+        sweep_batch();
+        thread_leave(self);
+        uint64_t now = atomic_load_explicit(&heap.pages_in_use, memory_order_relaxed);
+        if (now + pages <= before)
+            return;
+    }
+}
+
+void sweep_pay(struct thread *self, size_t bytes)
+{
+    if (sweep_done())
+        return;
+    union {
+        uint64_t bits;
+        double ratio;
+    } debt = {.bits = atomic_load_explicit(&debt_ratio, memory_order_relaxed)};
+    self->sweep_debt += debt.ratio * (double)bytes;
+    if (self->sweep_debt < BATCH)
+        return;
+    self->sweep_debt = 0; /* one batch a refill: a thread is not held up for more */
+    thread_enter(self);
+    sweep_batch();
+    thread_leave(self);
+}
+
+/* ---- the background sweeper -------------------------------------------------------------------------------- */
+
+static void *sweeper_main(void *unused)
+{
+    (void)unused;
+    mutator_block_signal();
+    pthread_setname_np(pthread_self(), "grey-sweep");
+    while (!atomic_load_explicit(&stopping, memory_order_acquire)) {
+        uint32_t signal = atomic_load_explicit(&sweeper_signal, memory_order_acquire);
+        uint64_t begin = os_thread_cpu();
+        bool any = false, more = true;
+        while (more && !atomic_load_explicit(&stopping, memory_order_relaxed)) {
+            /* Counted before the look at the flag: pairs with sweep_park. */
+            atomic_fetch_add_explicit(&inside, 1, memory_order_seq_cst);
+            more = !atomic_load_explicit(&parked, memory_order_seq_cst) && sweep_batch();
+            atomic_fetch_sub_explicit(&inside, 1, memory_order_release);
+            any |= more;
+            if (more)
+                os_yield();
+        }
+        if (any)
+            os_count(OS_COUNT_sweep_ns, os_thread_cpu() - begin);
+        os_wait(&sweeper_signal, signal, UINT64_MAX);
+    }
+    return NULL;
+}
+
+int sweep_thread_start(void)
+{
+    atomic_store(&stopping, 0);
+    atomic_store(&parked, 0);
+    sigset_t all, old;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &old);
+    int error = pthread_create(&sweeper, NULL, sweeper_main, NULL);
+    pthread_sigmask(SIG_SETMASK, &old, NULL);
+    running = error == 0;
+    return error;
+}
+
+void sweep_thread_stop(void)
+{
+    if (!running)
+        return;
+    atomic_store_explicit(&stopping, 1, memory_order_release);
+    atomic_fetch_add_explicit(&sweeper_signal, 1, memory_order_release);
+    os_wake(&sweeper_signal, 1);
+    pthread_join(sweeper, NULL);
+    running = false;
+    atomic_store(&next_span, 0);
+    atomic_store(&end_span, 0);
+}
+
+void sweep_park(void)
+{
+    atomic_store_explicit(&parked, 1, memory_order_seq_cst);
+    for (unsigned n = 0; atomic_load_explicit(&inside, memory_order_seq_cst) != 0;)
+        os_pause(&n);
+}
+void sweep_unpark(void)
+{
+    atomic_store_explicit(&parked, 0, memory_order_seq_cst);
+    atomic_fetch_add_explicit(&sweeper_signal, 1, memory_order_release);
+    os_wake(&sweeper_signal, 1);
+}
+void sweep_fork_child(void)
+{
+    atomic_store(&inside, 0);
+    atomic_store(&parked, 0);
+    running = false;
+}
