@@ -121,9 +121,19 @@ void shade_range(struct thread *self, const void *start, size_t size)
 
 /* ---- the calls ------------------------------------------------------------------------------------------ */
 
+/* Most stores of a cycle are of what is marked already, and mostly of an object's first byte: then there
+ * is nothing to do, and finding that out needs no section.  It has no effect, so it does not matter in
+ * which phase it ends: a mark that was set when this thread looked is of a cycle in which the value was
+ * marked, or is left from one that is over, and then this is a store that saw phase OFF. */
+static bool already_marked(uintptr_t p)
+{
+    unsigned bit = heap_bit(p);
+    return atomic_load_explicit(&heap.bits[heap_page(p)].mark[bit >> 6], memory_order_relaxed) >> (bit & 63) & 1;
+}
+
 void grey_shade_(const void *value)
 {
-    if (!heap_contains((uintptr_t)value) || FAULT(NO_BARRIER))
+    if (!heap_contains((uintptr_t)value) || already_marked((uintptr_t)value) || FAULT(NO_BARRIER))
         return;
     struct thread *self = heap_thread("a store of a heap pointer");
     if (self == NULL)

@@ -24,7 +24,6 @@ bool copies_test_one(struct tracer *tracer)
     tracer->tokens++;
     for (uint32_t i = 0; i < block->count; i++)
         white |= tracer_stack_word(tracer, block->entry[i]);
-    os_count(OS_COUNT_scanned_stack_bytes, block->count * sizeof(uint64_t));
     if (white && !FAULT(NO_COPY_COUNT))
         atomic_store_explicit(&work_clean, 0, memory_order_seq_cst);
     if (atomic_load_explicit(&keeping, memory_order_relaxed)) {

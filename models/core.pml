@@ -420,6 +420,11 @@ end: do
   :: atomic { AT(t,IDLE) -> CHOOSE_OBJECT(t, to[t]); CHOOSE_OBJECT(t, value[t]); d_step { pc[t] = STORE; CANON } }
   :: d_step { AT(t,STORE) && ROOM(t) -> heap_store(t, to[t], value[t]); to[t] = 0; pc[t] = TEST; CANON }
 #endif
+#ifdef EXCHANGE
+  /* 2.2 B: a locked exchange; what was there comes to the stack */
+  :: atomic { AT(t,IDLE) && DRAINED(t) -> CHOOSE_OBJECT(t, to[t]); CHOOSE_OBJECT(t, value[t]);
+       d_step { o_ = field[to[t]]; field[to[t]] = value[t]; SLOT(t,LAST) = o_; o_ = 0; to[t] = 0; pc[t] = TEST; CANON } }
+#endif
   :: d_step { AT(t,TEST) -> test_phase(t); CANON }
   /* 2.3 */
 #ifdef SPLIT
@@ -557,13 +562,17 @@ end: do
 /* FENCE: every thread has executed a full fence since the call, and is out of the section it was in then */
 #ifdef M_FENCENOWAIT
 #define FENCED(t) true
+#elif defined(M_FENCENODRAIN)
+#define FENCED(t) (!(busy & BIT(t)))
 #else
 #define FENCED(t) (!(busy & BIT(t)) && DRAINED(t))
 #endif
 #define FENCE_ONE(t) :: d_step { (fencing & BIT(t)) && FENCED(t) -> fencing = fencing & ~BIT(t); LOOK(t); CANON }
 #define BLACKEN_ONE(t) :: d_step { fencing & BIT(t) -> mark = mark | (unborn & live); unborn = 0; \
                            black = black | BIT(t); fencing = fencing & ~BIT(t); CANON }
-#if NM > 2
+#if NM == 1
+#define EACH(step) step(0)
+#elif NM > 2
 #define EACH(step) step(0) step(1) step(2)
 #else
 #define EACH(step) step(0) step(1)

@@ -250,11 +250,18 @@ int grey_thread_detach(void)
     return 0;
 }
 
+#if OS_TSAN
+/* ThreadSanitizer takes its own state of the thread away in the last round. */
+enum { LAST_ROUND = PTHREAD_DESTRUCTOR_ITERATIONS - 1 };
+#else
+enum { LAST_ROUND = PTHREAD_DESTRUCTOR_ITERATIONS };
+#endif
+
 /* Runs at thread exit; again until the last round of destructors, since others may use the heap (ER-5). */
 static void at_thread_exit(void *value)
 {
     uintptr_t round = (uintptr_t)value;
-    if (round < PTHREAD_DESTRUCTOR_ITERATIONS) {
+    if (round < LAST_ROUND) {
         pthread_setspecific(exit_key, (void *)(round + 1));
         return;
     }

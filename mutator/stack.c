@@ -105,6 +105,7 @@ static void copy_range(struct thread *thread, const char *from, const char *to)
 {
     mutator_copy_words(thread, from, to);
     atomic_fetch_add_explicit(&stack_bytes, (uint64_t)(to - from), memory_order_relaxed);
+    os_count(OS_COUNT_scanned_stack_bytes, (uint64_t)(to - from));
 }
 
 /* By the thread itself, or for it while it is HELD (then sp is what it saved). */

@@ -221,12 +221,27 @@ static void totals_are_sums(void **unused)
     assert_true(low <= total + 1e-6 && total <= high + 1e-6); /* time goes on between readings */
 }
 
+static _Atomic int answering;
+
+/* A thread that runs during the cycles, so that there are pauses to look at. */
+static void *answer_handshakes(void *unused)
+{
+    while (answering)
+        grey_safepoint();
+    return unused;
+}
+
 /* TR-7, TR-8: kinds add up; counts and sums of both views agree; quantiles fit the buckets. */
 static void histograms_agree(void **unused)
 {
     (void)unused;
+    pthread_t thread;
+    answering = 1;
+    assert_int_equal(grey_thread_create(&thread, NULL, answer_handshakes, NULL), 0);
     for (int i = 0; i < 3; i++)
         grey_collect();
+    answering = 0;
+    assert_int_equal(grey_thread_join(thread, NULL), 0);
     settle();
     struct grey_stats stats = read_stats();
     uint64_t parts = count_of("/gc/pauses/handshake:seconds") + count_of("/gc/pauses/hold:seconds") +
