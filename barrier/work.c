@@ -21,8 +21,10 @@ _Atomic uint64_t work_pending, work_copies;
 _Atomic uint32_t work_clean, work_overflowed, work_round, work_at_once, work_signal, work_idle;
 
 /* 2^21 blocks are 8 GiB: one reference for each 64-byte object of a 64 GiB heap.  More are dropped and
- * found again by a rescan (overflow). */
+ * found again by a rescan (overflow).  A smaller heap, where the address space is limited (OS-19), has
+ * fewer in proportion. */
 enum { BLOCKS_MAX = 1 << 21, BLOCKS_STEP = 64 };
+static uint32_t blocks_max;
 
 static struct mark_block *blocks; /* number 0 is none */
 static _Atomic uint32_t n_blocks; /* mapped */
@@ -33,7 +35,9 @@ static _Atomic uint64_t free_head, work_head, copy_head;
 int work_init(void)
 {
     os_lock_init(&grow_lock, OS_RANK_WORK);
-    blocks = os_reserve(NULL, (size_t)BLOCKS_MAX * MARK_BLOCK_BYTES);
+    size_t in_proportion = heap.reserved / 8 / MARK_BLOCK_BYTES;
+    blocks_max = in_proportion < BLOCKS_MAX ? (uint32_t)in_proportion : BLOCKS_MAX;
+    blocks = os_reserve(NULL, (size_t)blocks_max * MARK_BLOCK_BYTES);
     if (blocks == NULL)
         return ENOMEM;
     atomic_store(&n_blocks, 0);
@@ -53,7 +57,7 @@ void work_shutdown(void)
 {
     size_t mapped = (size_t)atomic_load(&n_blocks) * MARK_BLOCK_BYTES;
     if (blocks != NULL)
-        os_free(blocks, (size_t)BLOCKS_MAX * MARK_BLOCK_BYTES, OS_MARK, mapped, mapped);
+        os_free(blocks, (size_t)blocks_max * MARK_BLOCK_BYTES, OS_MARK, mapped, mapped);
     blocks = NULL;
 }
 
@@ -122,7 +126,7 @@ static bool grow(void)
     os_lock(&grow_lock);
     uint32_t n = atomic_load_explicit(&n_blocks, memory_order_relaxed);
     size_t size = (size_t)BLOCKS_STEP * MARK_BLOCK_BYTES;
-    bool done = n + BLOCKS_STEP <= BLOCKS_MAX && os_map(&blocks[n], size, OS_MARK, "grey: metadata") == 0 &&
+    bool done = n + BLOCKS_STEP <= blocks_max && os_map(&blocks[n], size, OS_MARK, "grey: metadata") == 0 &&
                 os_used(&blocks[n], size, size) == 0;
     if (done)
         atomic_store_explicit(&n_blocks, n + BLOCKS_STEP, memory_order_relaxed);

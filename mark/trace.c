@@ -21,7 +21,9 @@
 #include "os/options.h"
 
 #define CONSERVATIVE ((uintptr_t)1 << 63) /* user addresses have at most 48 bits (OS-19) */
-enum { PIECE = 128 << 10 };               /* MK-3 */
+/* MK-3 wants a piece to bound a scan to about 100 us, and says 128 KiB; of a dense pointer array that takes
+ * up to 1.2 ms (each of its 16,384 edges may miss the cache; seen as assists in the cache server), so: */
+enum { PIECE = 16 << 10 };
 enum { CHECK_EVERY = 64 };                /* objects between looks at the clock and at idle tracers */
 
 _Atomic uint32_t mark_gate;
@@ -48,33 +50,29 @@ static void drop_for_rescan(void)
     atomic_store_explicit(&work_clean, 0, memory_order_seq_cst);
 }
 
-/* Gives the oldest `most` entries to the pool. */
-static void share(struct tracer *tracer, size_t most)
+/* Gives up to `most` of the newest entries to the pool; false: no memory for a block. */
+static bool share(struct tracer *tracer, size_t most)
 {
     struct mark_block *block = work_block_get();
-    if (block == NULL) {
-        if (tracer->depth == TRACER_STACK) { /* no room and no memory: found again by a rescan */
-            tracer->depth /= 2;
-            drop_for_rescan();
-        }
-        return;
-    }
+    if (block == NULL)
+        return false;
     size_t n = most < MARK_BLOCK_ENTRIES ? most : MARK_BLOCK_ENTRIES;
     if (n > tracer->depth)
         n = tracer->depth;
-    for (size_t i = 0; i < n; i++)
-        block->entry[i] = tracer->stack[i];
-    for (size_t i = n; i < tracer->depth; i++)
-        tracer->stack[i - n] = tracer->stack[i];
     tracer->depth -= n;
+    for (size_t i = 0; i < n; i++)
+        block->entry[i] = tracer->stack[tracer->depth + i];
     block->count = (uint32_t)n;
-    work_push(block, true);
+    work_push(block, false);
+    return true;
 }
 
 static inline void push(struct tracer *tracer, uintptr_t reference)
 {
-    if (UNLIKELY(tracer->depth == TRACER_STACK))
-        share(tracer, MARK_BLOCK_ENTRIES);
+    if (UNLIKELY(tracer->depth == TRACER_STACK) && !share(tracer, MARK_BLOCK_ENTRIES)) {
+        tracer->depth /= 2; /* no room and no memory: found again by a rescan */
+        drop_for_rescan();
+    }
     tracer->stack[tracer->depth++] = reference;
 }
 
@@ -334,8 +332,9 @@ bool tracer_drain(struct tracer *tracer, size_t bytes, uint64_t deadline)
             if (tracer->depth == 0)
                 return true;
         }
-        if (tracer->depth > 2 * CHECK_EVERY && others_idle())
-            share(tracer, tracer->depth / 2 < WORK_SHARE ? tracer->depth / 2 : WORK_SHARE);
+        if (tracer->depth > 2 * CHECK_EVERY && others_idle() &&
+            share(tracer, tracer->depth / 2 < WORK_SHARE ? tracer->depth / 2 : WORK_SHARE))
+            work_wake();
         if (tracer->scanned >= end || (deadline != 0 && os_now() >= deadline))
             return false;
     }
@@ -380,14 +379,14 @@ void tracer_publish(struct tracer *tracer)
             push(tracer, tracer->scan[i]);
         tracer->scan[i] = 0;
     }
-    while (tracer->depth != 0) {
-        size_t before = tracer->depth;
-        share(tracer, MARK_BLOCK_ENTRIES);
-        if (tracer->depth == before) { /* no memory for a block */
+    bool left = tracer->depth != 0;
+    while (tracer->depth != 0)
+        if (!share(tracer, MARK_BLOCK_ENTRIES)) {
             tracer->depth = 0;
             drop_for_rescan();
         }
-    }
+    if (left)
+        work_wake();
     tracer_give_tokens(tracer);
 }
 

@@ -36,6 +36,7 @@ static struct worker workers[WORKERS_MAX];
 static unsigned n_workers;
 static double fraction;
 static _Atomic uint32_t stopping, parked, inside, no_idle_workers;
+static _Atomic uint64_t mark_began; /* os_now() when this cycle's gate opened */
 static void (*pause_point)(void);
 static struct tracer *collector_tracer, *assist_tracers[ASSISTS_MAX];
 
@@ -105,6 +106,28 @@ static void sleep_until_work(void)
     atomic_fetch_sub_explicit(&work_idle, 1, memory_order_seq_cst);
 }
 
+static void sleep_ns(uint64_t ns)
+{
+    struct timespec time = {(time_t)(ns / 1000000000), (long)(ns % 1000000000)};
+    nanosleep(&time, NULL);
+}
+
+/* The fractional worker: sleeps while it has had more than its share of the time since marking began.
+ * Counted in processor time, so that what other threads took from it is made up for. */
+static void keep_to_share(uint64_t cpu)
+{
+    static uint64_t cycle_began, used; /* of this one worker */
+    uint64_t began = atomic_load_explicit(&mark_began, memory_order_relaxed);
+    if (began != cycle_began) {
+        cycle_began = began;
+        used = 0;
+    }
+    used += cpu;
+    uint64_t due = (uint64_t)((double)used / fraction), elapsed = os_now() - began;
+    if (due > elapsed)
+        sleep_ns(due - elapsed < yield_ns ? due - elapsed : yield_ns);
+}
+
 /* One slice; false if there was nothing to do. */
 static bool run_slice(struct worker *worker)
 {
@@ -113,7 +136,7 @@ static bool run_slice(struct worker *worker)
     uint64_t switches = worker->kind == IDLE ? involuntary_switches() : 0;
     if (!come_in())
         return false;
-    uint64_t begin = os_thread_cpu(), wall = os_now();
+    uint64_t begin = os_thread_cpu();
     bool any = trace(worker->tracer, worker->kind == FRACTIONAL ? fractional_slice_ns : slice_ns,
                      worker->kind != IDLE);
     atomic_fetch_add_explicit(&mark_credit, (int64_t)worker->tracer->credit, memory_order_relaxed);
@@ -121,16 +144,10 @@ static bool run_slice(struct worker *worker)
     go_out();
     uint64_t cpu = os_thread_cpu() - begin;
     os_count(worker->kind == IDLE ? OS_COUNT_idle_worker_ns : OS_COUNT_worker_ns, cpu);
-    if (worker->kind == FRACTIONAL && any) {
-        /* Its share of wall time, counted from the slice's begin. */
-        uint64_t pause = (uint64_t)((double)(os_now() - wall) * (1 - fraction) / fraction);
-        struct timespec sleep = {0, (long)(pause < 5000000 ? pause : 5000000)};
-        nanosleep(&sleep, NULL);
-    }
-    if (worker->kind == IDLE && any && involuntary_switches() != switches) {
-        struct timespec sleep = {0, (long)yield_ns};
-        nanosleep(&sleep, NULL);
-    }
+    if (worker->kind == FRACTIONAL && any)
+        keep_to_share(cpu);
+    if (worker->kind == IDLE && any && involuntary_switches() != switches)
+        sleep_ns(yield_ns);
     return any;
 }
 
@@ -258,6 +275,7 @@ size_t mark_begin(bool periodic)
     /* A periodic cycle has time: no further workers, unless there are no others (MK-18). */
     bool alone = n_workers == 0 || workers[0].kind == IDLE;
     atomic_store(&no_idle_workers, periodic && !alone);
+    atomic_store(&mark_began, os_now());
     size_t bytes = jobs_make();
     atomic_store_explicit(&mark_gate, 1, memory_order_seq_cst);
     work_wake();
@@ -352,7 +370,7 @@ size_t mark_assist(size_t bytes, uint64_t ns)
     size_t done = 0;
     if (come_in()) {
         uint64_t deadline = os_now() + ns;
-        while (done < bytes && os_now() < deadline && (jobs_run_one(tracer, true) || tracer_claim(tracer))) {
+        while (done < bytes && os_now() < deadline && tracer_claim(tracer)) {
             bool drained = tracer_drain(tracer, bytes - done, deadline);
             done += tracer->scanned;
             if (!drained)

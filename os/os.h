@@ -165,6 +165,7 @@ bool os_lock_held(const struct os_lock *lock); /* debug builds: does this thread
 /* ---- test hooks and planted faults --------------------------------------------------------------------- */
 
 /* Points at which a test can pause whoever passes (TR-15).  One table. */
+/* clang-format off */
 #define OS_HOOKS(X)                                                                                   \
     X(AFTER_ARM) X(AFTER_BLACKEN) X(ROOTS) X(ROUND_START) X(ROUND_END) X(CLOSED) X(FINISH)           \
     X(AFTER_FINISH) X(SWEEP_SPAN) X(MARK_SCAN) X(MARK_IDLE) X(ANSWER) X(SHADE) X(SHADE_DIRTY)        \
@@ -174,6 +175,7 @@ bool os_lock_held(const struct os_lock *lock); /* debug builds: does this thread
 #define OS_FAULTS(X)                                                                                  \
     X(NO_DIRTY) X(NO_SIGNAL_FRAME) X(EARLY_SWEEP) X(NO_REST) X(ATTACH_IN_HOLD) X(NO_BUFFER_COUNT)    \
     X(NO_COPY_COUNT) X(NO_FENCE) X(NO_BARRIER) X(NO_VECTOR)
+/* clang-format on */
 enum os_hook {
 #define X(name) OS_HOOK_##name,
     OS_HOOKS(X)

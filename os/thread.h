@@ -19,6 +19,7 @@
 #include <sys/types.h>
 
 /* Cumulative counters, one table: name, what it counts. */
+/* clang-format off */
 #define OS_COUNTERS(X)                                                                                \
     X(allocated_bytes) X(allocated_objects) X(freed_bytes) X(freed_objects) X(large_allocated) \
     X(born_black_bytes)                                                                               \
@@ -28,6 +29,7 @@
     X(cycles) X(cycles_forced) X(cycles_periodic) X(scanned_heap_bytes) X(scanned_stack_bytes)        \
     X(scanned_root_bytes) X(marked_objects) X(marked_bytes) X(shades) X(assists) X(fences)            \
     X(threads_attached) X(threads_detached) X(slow_stores)
+/* clang-format on */
 enum os_counter {
 #define X(name) OS_COUNT_##name,
     OS_COUNTERS(X)

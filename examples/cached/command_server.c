@@ -180,6 +180,50 @@ static void info_keyspace(struct info *info)
         line(info, "db0:keys=%zu\r\n", keys);
 }
 
+/* The upper end of the bucket in which the value of this rank lies, ns. */
+static uint64_t value_at(const struct grey_metric *histogram, uint64_t rank)
+{
+    uint64_t seen = 0;
+    for (size_t i = 0; i < histogram->n; i++) {
+        seen += histogram->counts[i];
+        if (seen >= rank && seen != 0)
+            return (uint64_t)(histogram->bounds[i + 1] * 1e9);
+    }
+    return 0;
+}
+
+/* Pauses by cause: on the wall clock, and as processor time of the paused thread.  The difference is time
+ * in which the system had given the processor to somebody else. */
+static void info_pauses(struct info *info)
+{
+    static const char *const kinds[] = {"handshake", "hold", "assist", "wait", "total"};
+    static const struct {
+        const char *label, *unit;
+    } clocks[] = {{"wall", "seconds"}, {"cpu", "cpu-seconds"}};
+    for (size_t k = 0; k < sizeof kinds / sizeof kinds[0]; k++)
+        for (size_t c = 0; c < sizeof clocks / sizeof clocks[0]; c++) {
+            char name[64];
+            struct grey_metric histogram;
+            snprintf(name, sizeof name, "/gc/pauses/%s:%s", kinds[k], clocks[c].unit);
+            if (grey_metric_read(name, &histogram) != 0)
+                continue;
+            uint64_t count = 0;
+            for (size_t i = 0; i < histogram.n; i++)
+                count += histogram.counts[i];
+            if (count == 0)
+                continue;
+            const char *clock = clocks[c].label;
+            line(info, "pause_%s_%s_count:%" PRIu64 "\r\n", kinds[k], clock, count);
+            line(info, "pause_%s_%s_p50_ns:%" PRIu64 "\r\n", kinds[k], clock, value_at(&histogram, (count + 1) / 2));
+            line(info, "pause_%s_%s_p99_ns:%" PRIu64 "\r\n", kinds[k], clock,
+                 value_at(&histogram, count - count / 100));
+            line(info, "pause_%s_%s_p9999_ns:%" PRIu64 "\r\n", kinds[k], clock,
+                 value_at(&histogram, count - count / 10000));
+            line(info, "pause_%s_%s_max_ns:%" PRIu64 "\r\n", kinds[k], clock, value_at(&histogram, count));
+        }
+}
+
+
 static void info_grey(struct info *info)
 {
     struct grey_stats stats = GREY_STATS_INIT;
@@ -214,6 +258,7 @@ static void info_grey(struct info *info)
     line(info, "# grey\r\n");
     for (size_t i = 0; i < sizeof figures / sizeof figures[0]; i++)
         line(info, "%s:%" PRIu64 "\r\n", figures[i].name, figures[i].value);
+    info_pauses(info);
 }
 
 void command_info(struct call *call)
