@@ -40,6 +40,7 @@ static pthread_t collector;
 static pthread_mutex_t working = PTHREAD_MUTEX_INITIALIZER;
 static _Atomic uint32_t fork_waits;
 static _Atomic(struct cycle_request *) verify_request;
+static pthread_mutex_t verifying = PTHREAD_MUTEX_INITIALIZER; /* one grey_verify at a time */
 
 static void commit(void)
 {
@@ -54,6 +55,8 @@ static void commit(void)
 void control_pause_point(void)
 {
     if (LIKELY(atomic_load_explicit(&fork_waits, memory_order_acquire) == 0))
+        return;
+    if (mutator_holds()) /* the forking thread may be among the held: it could not come to us */
         return;
     pthread_mutex_unlock(&working);
     /* The forking thread takes it now; it clears fork_waits when it is done. */
@@ -76,6 +79,8 @@ static void run_one(bool periodic)
     if (verify != NULL)
         verify->forced = true;
     cycle_run(use);
+    /* release: pairs with grey_verify; from here on it is the caller's again */
+    atomic_store_explicit(&use->done, 1, memory_order_release);
     atomic_store_explicit(&last_end, os_now(), memory_order_relaxed);
     if (atomic_load_explicit(&sweep_waiters, memory_order_seq_cst) != 0)
         sweep_finish();
@@ -91,8 +96,11 @@ static void *collector_main(void *unused)
     mutator_block_signal();
     pthread_setname_np(pthread_self(), "grey-collector");
     pthread_mutex_lock(&working);
-    while (!atomic_load_explicit(&stopping, memory_order_acquire)) {
+    for (;;) {
+        /* The bell before what it rings for. */
         uint32_t ring = atomic_load_explicit(&bell, memory_order_acquire);
+        if (atomic_load_explicit(&stopping, memory_order_acquire))
+            break;
         control_pause_point();
         bool asked = atomic_load_explicit(&wanted, memory_order_acquire) > cycle_number();
         bool periodic = !asked && period_is_over();
@@ -114,10 +122,24 @@ static void ring(void)
     os_wake(&bell, 1);
 }
 
+/* In a section: the collector takes this lock too, maybe with the world stopped. */
+static void enter_lock(void)
+{
+    if (thread_self() != NULL)
+        thread_enter(thread_self());
+    os_lock(&lock);
+}
+static void leave_lock(void)
+{
+    os_unlock(&lock);
+    if (thread_self() != NULL)
+        thread_leave(thread_self());
+}
+
 /* At start, and again in a fork's child when first needed. */
 static int start_threads(void)
 {
-    os_lock(&lock);
+    enter_lock();
     int error = 0;
     if (!atomic_load(&threads_up)) {
         atomic_store(&stopping, 0);
@@ -131,8 +153,12 @@ static int start_threads(void)
             error = pthread_create(&collector, NULL, collector_main, NULL);
         pthread_sigmask(SIG_SETMASK, &old, NULL);
         atomic_store(&threads_up, error == 0);
+        if (error != 0) {
+            sweep_thread_stop();
+            mark_workers_stop();
+        }
     }
-    os_unlock(&lock);
+    leave_lock();
     return error;
 }
 
@@ -300,13 +326,11 @@ static int wait_for_end(void *arg)
 }
 
 /* One whole cycle that begins after now, swept.  In a blocking region, so that the cycle needs no answer. */
-static int collect(struct cycle_request *verify, uint64_t timeout_ns)
+static int collect(uint64_t timeout_ns)
 {
     atomic_fetch_add_explicit(&sweep_waiters, 1, memory_order_seq_cst);
     uint64_t last = cycle_number();
     atomic_store(&forced_wanted, 1);
-    if (verify != NULL)
-        atomic_store(&verify_request, verify);
     ask_for_cycle_after(last);
     struct wait_for wait = {last + 1, timeout_ns == UINT64_MAX ? UINT64_MAX : os_now() + timeout_ns};
     int error = mutator_blocking(wait_for_end, &wait);
@@ -323,7 +347,7 @@ static void must_be_outside(struct thread *self, const char *what)
 void grey_collect(void)
 {
     must_be_outside(heap_thread("grey_collect"), "grey_collect");
-    collect(NULL, UINT64_MAX);
+    collect(UINT64_MAX);
 }
 
 void grey_collect_start(void)
@@ -341,7 +365,7 @@ void grey_trim(void)
 
 bool control_collect_for_memory(void)
 {
-    collect(NULL, memory_wait_ns);
+    collect(memory_wait_ns);
     heap_release_free();
     return true;
 }
@@ -349,15 +373,15 @@ bool control_collect_for_memory(void)
 size_t grey_verify(int fd)
 {
     must_be_outside(heap_thread("grey_verify"), "grey_verify");
-    static pthread_mutex_t one_at_a_time = PTHREAD_MUTEX_INITIALIZER;
     grey_blocking_begin();
-    pthread_mutex_lock(&one_at_a_time);
+    pthread_mutex_lock(&verifying);
     grey_blocking_end();
     struct cycle_request request = {.forced = true, .verify = true, .verify_fd = fd};
+    atomic_store(&verify_request, &request);
     do
-        collect(&request, UINT64_MAX);
-    while (atomic_load(&verify_request) == &request); /* a cycle that had begun did not take it */
-    pthread_mutex_unlock(&one_at_a_time);
+        collect(UINT64_MAX);
+    while (!atomic_load_explicit(&request.done, memory_order_acquire)); /* the cycle had begun without it */
+    pthread_mutex_unlock(&verifying);
     return request.verify_found;
 }
 
@@ -368,12 +392,12 @@ int grey_set_percent(int percent)
     start_ensure();
     if (percent < 0)
         percent = -1;
-    os_lock(&lock);
+    enter_lock();
     int old = pacer.percent;
     pacer.percent = percent;
     pacer_commit(&pacer, non_heap());
     commit();
-    os_unlock(&lock);
+    leave_lock();
     if (percent < 0) { /* PC-13 */
         struct wait_for wait = {0, UINT64_MAX};
         if (__atomic_load_n(&grey_phase_, __ATOMIC_ACQUIRE) != 0) {
@@ -387,14 +411,14 @@ int grey_set_percent(int percent)
 size_t grey_set_memory_limit(size_t bytes)
 {
     start_ensure();
-    os_lock(&lock);
+    enter_lock();
     size_t old = pacer.memory_limit;
     if (bytes != 0) {
         pacer.memory_limit = bytes;
         pacer_commit(&pacer, non_heap());
         commit();
     }
-    os_unlock(&lock);
+    leave_lock();
     return old;
 }
 
@@ -404,12 +428,13 @@ size_t cycle_memory_limit(void) { return atomic_load_explicit(&limit_now, memory
 
 /* ---- fork --------------------------------------------------------------------------------------------------------------- */
 
-void control_fork_lock(void)
+void control_fork_wait(void)
 {
     atomic_fetch_add_explicit(&fork_waits, 1, memory_order_seq_cst);
-    pthread_mutex_lock(&working); /* the collector is at a pause point */
-    os_lock(&lock); /* in this order: the collector takes it while it works */
+    mutator_lock_answering(&working); /* the collector is at a pause point, nobody is held */
 }
+/* Nobody else is in a section. */
+void control_fork_lock(void) { os_lock(&lock); }
 void control_fork_parent(void)
 {
     os_unlock(&lock);
@@ -420,6 +445,7 @@ void control_fork_child(void)
 {
     os_lock_init(&lock, OS_RANK_CONTROL);
     pthread_mutex_init(&working, NULL);
+    pthread_mutex_init(&verifying, NULL);
     atomic_store(&fork_waits, 0);
     atomic_store(&threads_up, 0);
     atomic_store(&wanted, 0);

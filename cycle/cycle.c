@@ -308,7 +308,9 @@ static struct pacer_cycle measure_end(struct run *run, uint64_t marked, uint64_t
     uint64_t rounds = run->event.rounds != 0 ? run->event.rounds : 1;
     m.stacks = mutator_stack_bytes(false) / rounds;
     m.scanned = atomic_load(&mark_scanned);
-    m.allocated = os_counter_read(OS_COUNT_allocated_bytes) - run->allocated;
+    /* Threads that exit take back what is left of their runs: the sum may have shrunk. */
+    uint64_t allocated = os_counter_read(OS_COUNT_allocated_bytes);
+    m.allocated = allocated > run->allocated ? allocated - run->allocated : 0;
     m.mark_wall_ns = run->closed - run->began;
     m.mark_cpu_ns = os_counter_read(OS_COUNT_worker_ns) - run->worker_cpu +
                     os_counter_read(OS_COUNT_idle_worker_ns) - run->idle_cpu;

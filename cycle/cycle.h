@@ -22,6 +22,7 @@ struct cycle_request {
     bool verify; /* grey_verify: report to fd and count */
     int verify_fd;
     size_t verify_found;
+    _Atomic uint32_t done; /* the cycle is over, and nobody uses the request any more */
 };
 
 /* ---- cycle.c ------------------------------------------------------------------------------------------ */
@@ -41,6 +42,7 @@ void control_shutdown(void); /* stops the threads */
 /* The collector between two steps: stands still while a fork is prepared. */
 void control_pause_point(void);
 /* A fork: waits until the collector is at a pause point, and keeps it there. */
+void control_fork_wait(void);
 void control_fork_lock(void);
 void control_fork_parent(void);
 void control_fork_child(void);
@@ -57,6 +59,10 @@ bool start_is_up(void);
 struct thread *start_and_attach(void);
 void start_ensure(void);
 void fork_init(void);
+/* A start or end of the library is not under way between these. */
+void start_fork_lock(void);
+void start_fork_parent(void);
+void start_fork_child(void);
 
 /* Set by inspect/'s start, called by cycle.c with all threads held: marks again from scratch; the number
  * of reachable unmarked objects, reported on fd. */

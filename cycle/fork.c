@@ -1,9 +1,10 @@
 /* cycle/fork.c -- fork at any moment (docs/protocol.md 9; ER-7).
  *
- * prepare: the gate closes (nobody enters a section), FENCE, nobody else is in a section; the collector
- * stands at a pause point, workers and sweeper between two pieces of work; then the library's locks that
- * threads outside sections may hold, in rank order.  Threads that wait at the gate still answer
- * handshakes, so a collector that waits for answers comes to its pause point.
+ * prepare: the collector stands at a pause point, at which nobody is held; the gate closes (nobody enters
+ * a section), FENCE, nobody else is in a section; workers and sweeper stand between two pieces of work;
+ * then the library's locks that threads outside sections may hold, in rank order.  The forking thread
+ * answers handshakes while it waits, by polling, since it may block all signals; so do threads that wait at
+ * the gate: a collector that waits for answers comes to its pause point.
  *
  * child: the forking thread is the only mutator.  The cycle is abandoned, what other threads held is given
  * up, and the library's threads start again when first needed.
@@ -21,37 +22,39 @@ static bool prepared; /* one_fork */
 
 static void prepare(void)
 {
-    pthread_mutex_lock(&one_fork);
+    mutator_lock_answering(&one_fork);
+    start_fork_lock();
     prepared = false;
     if (!start_is_up())
         return;
     prepared = true;
-    control_fork_lock();
+    control_fork_wait();
     mutator_fork_prepare();
     mark_workers_park();
     sweep_park();
     HOOK(FORK_PREPARE, NULL);
+    control_fork_lock();
     mutator_fork_lock();
     roots_lock();
 }
 
 static void parent(void)
 {
-    if (!prepared) {
-        pthread_mutex_unlock(&one_fork);
-        return;
+    if (prepared) {
+        roots_unlock();
+        mutator_fork_parent();
+        sweep_unpark();
+        mark_workers_unpark();
+        control_fork_parent();
     }
-    roots_unlock();
-    mutator_fork_parent();
-    sweep_unpark();
-    mark_workers_unpark();
-    control_fork_parent();
+    start_fork_parent();
     pthread_mutex_unlock(&one_fork);
 }
 
 static void child(void)
 {
     pthread_mutex_init(&one_fork, NULL);
+    start_fork_child();
     if (!prepared)
         return;
     heap_fork_child();
@@ -66,8 +69,6 @@ static void child(void)
 
 void fork_init(void)
 {
-    static bool registered;
-    if (!registered)
-        pthread_atfork(prepare, parent, child);
-    registered = true;
+    if (pthread_atfork(prepare, parent, child) != 0)
+        os_fatal(NULL, "no memory to register what fork needs");
 }

@@ -38,6 +38,7 @@ __attribute__((constructor(101))) static void set_calls(void)
         .grow_runs = mutator_grow_runs,
         .collect_for_memory = control_collect_for_memory,
     };
+    fork_init(); /* not at start: fork must not find another thread in the middle of that */
     os_internal_context = internal_context;
     cycle_verify = verify_heap;
 }
@@ -80,7 +81,6 @@ static int start(const struct grey_options *options, char *why, size_t why_size)
         inspect_shutdown();
         return error;
     }
-    fork_init();
     atomic_store_explicit(&up, 1, memory_order_release);
     return 0;
 }
@@ -95,6 +95,10 @@ int grey_init(const struct grey_options *options)
         os_warn("%s", why);
     return error;
 }
+
+void start_fork_lock(void) { mutator_lock_answering(&starting); }
+void start_fork_parent(void) { pthread_mutex_unlock(&starting); }
+void start_fork_child(void) { pthread_mutex_init(&starting, NULL); }
 
 /* 0, or an errno value; a malformed environment is fatal (TU-2). */
 static int ensure(void)

@@ -243,10 +243,13 @@ size_t heap_blacken_runs(struct thread *thread)
 
 void heap_runs_left(struct thread *thread, uint64_t *bytes, uint64_t *cells)
 {
-    for (uint32_t i = 0; i < thread->n_runs; i++) {
+    /* acquire: pairs with mutator_grow_runs; the array is at least as long as the length read before it */
+    uint32_t n = __atomic_load_n(&thread->n_runs, __ATOMIC_ACQUIRE);
+    struct grey_run_ *runs = __atomic_load_n(&thread->runs, __ATOMIC_ACQUIRE);
+    for (uint32_t i = 0; i < n; i++) {
         char *cursor, *end;
         uint32_t cell, span;
-        if (read_run(&thread->runs[i], &cursor, &end, &cell, &span) && cursor != end) {
+        if (read_run(&runs[i], &cursor, &end, &cell, &span) && cursor != end) {
             *bytes += (uint64_t)(end - cursor);
             *cells += (uint64_t)(end - cursor) / cell;
         }

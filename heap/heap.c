@@ -94,6 +94,17 @@ bool heap_find(uintptr_t p, struct heap_object *out)
     return heap_cell_allocated(out->base);
 }
 
+void heap_unmark_free(uintptr_t base)
+{
+    struct span *span = heap_span_of(base);
+    span_lock(span); /* who takes the cell sets its bits under the flag */
+    unsigned bit = heap_bit(base);
+    if (!heap_cell_allocated(base))
+        atomic_fetch_and_explicit(&heap.bits[heap_page(base)].mark[bit >> 6], ~((uint64_t)1 << (bit & 63)),
+                                  memory_order_release); /* pairs with the sweep's read under the flag */
+    span_unlock(span);
+}
+
 size_t heap_usable(const struct heap_object *object)
 {
     return heap_layouts[object->layout].kind == LAYOUT_HEADER ? object->size - sizeof(uint64_t) : object->size;

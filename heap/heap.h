@@ -161,6 +161,21 @@ static inline bool heap_mark(uintptr_t base)
     return (atomic_fetch_or_explicit(word, mask, memory_order_acq_rel) & mask) == 0;
 }
 
+/* A mark was set on a cell that its owner gave up meanwhile: takes it back, under the span's flag. */
+void heap_unmark_free(uintptr_t base);
+/* heap_mark for who found the cell allocated without holding the span's flag.  Looks again after the mark
+ * was set: giving up a run clears the allocation bit first and the mark after it, so either that clears our
+ * mark, or we see the bit clear.  No free cell is marked when the sweep comes. */
+static inline bool heap_mark_cell(uintptr_t base)
+{
+    if (!heap_mark(base))
+        return false;
+    if (__builtin_expect(heap_cell_allocated(base), 1))
+        return true;
+    heap_unmark_free(base);
+    return false;
+}
+
 struct heap_object {
     uintptr_t base;
     size_t size; /* usable bytes of the cell, header included */

@@ -119,7 +119,8 @@ static bool described(const struct grey_type *type, size_t word)
 /* Pointer fields aligned and inside the type. */
 static bool well_formed(const struct grey_type *type)
 {
-    if (type->size == 0 || type->size > (size_t)1 << 47 || (type->n_fields != 0 && type->fields == NULL))
+    if (type->size == 0 || type->size > (size_t)1 << 47 || (type->n_fields != 0 && type->fields == NULL) ||
+        (type->bits != NULL && type->n_words > type->size / sizeof(void *)))
         return false;
     for (size_t i = 0; i < type->n_fields; i++) {
         const struct grey_field_ *field = &type->fields[i];

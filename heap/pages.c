@@ -119,6 +119,7 @@ void pages_shutdown(void)
     size_t ready = (n_chunks << HEAP_CHUNK_SHIFT) - (size_t)atomic_load(&n_released) * GREY_PAGE;
     if (heap.base != NULL)
         os_free(heap.base, heap.reserved, OS_HEAP, n_chunks << HEAP_CHUNK_SHIFT, ready);
+    heap.base = NULL; /* pages_init that failed, and then heap_shutdown, both come here */
     n_chunks = first_chunk = 0;
     atomic_store(&n_free, 0);
     atomic_store(&n_released, 0);
@@ -340,8 +341,11 @@ void pages_free(size_t first, size_t n)
  * waits for more than one madvise. */
 size_t pages_release(void)
 {
+    struct thread *self = thread_self();
     size_t bytes = 0;
     for (size_t page = 0;;) {
+        if (self != NULL)
+            thread_enter(self);
         os_lock(&pages_lock);
         size_t end = n_chunks * HEAP_CHUNK_PAGES, run = 0;
         for (; page < end; page++) {
@@ -367,6 +371,8 @@ size_t pages_release(void)
             page += run;
         }
         os_unlock(&pages_lock);
+        if (self != NULL)
+            thread_leave(self);
         if (run == 0)
             return bytes;
     }

@@ -15,8 +15,8 @@ void span_publish(struct span *span, uint32_t layout, enum span_place place);
 /* Back to the page allocator.  Flag held or never published; nobody else knows the span. */
 void span_free(struct span *span);
 
-/* A span of the layout with at least one free cell, owned by self and swept; a new one if need be. */
-struct span *span_get(struct thread *self, uint32_t layout);
+/* A span of layout `number` with at least one free cell, owned by self and swept; a new one if need be. */
+struct span *span_get(struct thread *self, uint32_t number);
 /* Flag held: the owner is done with it. */
 void span_give_back(struct span *span);
 

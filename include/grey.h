@@ -301,7 +301,7 @@ GREY_API void grey_root_unregister_(struct grey_root_ *root);
     {                                                                                                 \
         grey_root_unregister_(&name##_root_);                                                         \
     }                                                                                                 \
-    struct grey_root_
+    typedef int name##_root_ends_here_ /* takes the semicolon, in C++ namespaces too */
 
 /* ---- look inside ------------------------------------------------------------------------------ */
 
@@ -322,7 +322,17 @@ struct grey_stats {
         arena_chunks_quarantined, arena_chunks_ready;
     uint64_t pins, weak, cleanups_queued, cleanups_run;
 };
+#ifndef __cplusplus
 #define GREY_STATS_INIT {.size = sizeof(struct grey_stats)}
+#else
+#define GREY_STATS_INIT grey_stats_init_()
+static inline grey_stats grey_stats_init_()
+{
+    grey_stats stats = {};
+    stats.size = sizeof(stats);
+    return stats;
+}
+#endif
 
 /* Fills *stats.  Stops no thread, allocates nothing, doesn't attach.  EINVAL unknown size. */
 GREY_API int grey_stats_read(struct grey_stats *stats);

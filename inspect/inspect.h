@@ -38,7 +38,7 @@ void ledger_reset(void);
 const struct histogram *inspect_pauses(enum os_pause_kind kind);    /* wall, ns */
 const struct histogram *inspect_pauses_cpu(enum os_pause_kind kind); /* processor time, ns */
 /* All kinds together. */
-void inspect_pauses_summarize(struct histogram_summary *wall);
+void inspect_pauses_summarize(struct histogram_summary *out); /* wall */
 
 /* The longest pause of any thread since the last call with reset, ns; gctrace resets both at the end of
  * each cycle.  handshakes_only: of kind handshake. */

@@ -70,7 +70,7 @@ void text_decimal(struct text *text, uint64_t value, unsigned scale, unsigned di
     if (digits == 0)
         return;
     text_char(text, '.');
-    for (unsigned i = 0; i < digits; i++) {
+    for (unsigned i = 0; i < digits && unit > 1; i++) {
         value %= unit;
         unit /= 10;
         text_char(text, (char)('0' + value / unit));

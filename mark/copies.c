@@ -10,7 +10,7 @@
 #include "mark/internal.h"
 
 static _Atomic uint32_t keeping;
-static struct mark_block *_Atomic kept; /* linked through limit; only the collector tests while keeping */
+static struct mark_block *_Atomic kept; /* linked through limit */
 
 /* One block; false if there is none.  What was found is held by the tracer, with a token. */
 bool copies_test_one(struct tracer *tracer)
@@ -27,8 +27,12 @@ bool copies_test_one(struct tracer *tracer)
     if (white && !FAULT(NO_COPY_COUNT))
         atomic_store_explicit(&work_clean, 0, memory_order_seq_cst);
     if (atomic_load_explicit(&keeping, memory_order_relaxed)) {
-        block->limit = (uint64_t)(uintptr_t)atomic_load_explicit(&kept, memory_order_relaxed);
-        atomic_store_explicit(&kept, block, memory_order_relaxed);
+        /* By CAS: a worker may have seen copies_kept() false just before it became true. */
+        struct mark_block *first = atomic_load_explicit(&kept, memory_order_relaxed);
+        do
+            block->limit = (uint64_t)(uintptr_t)first;
+        while (!atomic_compare_exchange_weak_explicit(&kept, &first, block, memory_order_release,
+                                                      memory_order_relaxed)); /* pairs with the walk's load */
     } else {
         work_block_put(block);
     }

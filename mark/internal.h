@@ -42,7 +42,7 @@ bool jobs_left(void);
 size_t jobs_make(void);
 void jobs_make_rescan(void);
 void jobs_drop(void);
-void jobs_init(void);
+bool jobs_init(void); /* false: no memory */
 void jobs_shutdown(void);
 bool jobs_cancel(const struct grey_root_ *root);
 void jobs_note_segments(void);

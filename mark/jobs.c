@@ -28,17 +28,21 @@ static struct job *jobs;
 static size_t jobs_room; /* bytes */
 static _Atomic uint32_t n_jobs, next_job;
 
-void jobs_init(void)
+/* There is always room for JOBS_STEP bytes of jobs, so that a rescan needs no memory. */
+bool jobs_init(void)
 {
-    jobs = NULL;
-    jobs_room = 0;
     jobs_drop();
+    jobs = os_alloc(JOBS_STEP, OS_MARK);
+    jobs_room = jobs != NULL ? JOBS_STEP : 0;
+    return jobs != NULL;
 }
 void jobs_shutdown(void)
 {
+    jobs_drop();
     if (jobs != NULL)
         os_free(jobs, jobs_room, OS_MARK, jobs_room, jobs_room);
-    jobs_init();
+    jobs = NULL;
+    jobs_room = 0;
 }
 void jobs_drop(void)
 {
@@ -46,19 +50,18 @@ void jobs_drop(void)
     atomic_store(&next_job, 0);
 }
 
-/* The collector, gate closed or all jobs done. */
+/* The collector, gate closed. */
 static bool add(struct job job)
 {
     uint32_t n = atomic_load_explicit(&n_jobs, memory_order_relaxed);
     if ((n + 1) * sizeof(struct job) > jobs_room) {
-        size_t room = jobs_room != 0 ? jobs_room * 2 : JOBS_STEP;
+        size_t room = jobs_room * 2;
         struct job *more = os_alloc(room, OS_MARK);
         if (more == NULL)
             return false;
         for (uint32_t i = 0; i < n; i++)
             more[i] = jobs[i];
-        if (jobs != NULL)
-            os_free(jobs, jobs_room, OS_MARK, jobs_room, jobs_room);
+        os_free(jobs, jobs_room, OS_MARK, jobs_room, jobs_room);
         jobs = more;
         jobs_room = room;
     }
@@ -145,12 +148,18 @@ void jobs_rescan_segments(struct tracer *tracer)
 
 void jobs_make_rescan(void)
 {
-    uint32_t n = atomic_load_explicit(&heap.n_spans, memory_order_acquire);
+    uint32_t n = atomic_load_explicit(&heap.n_spans, memory_order_acquire), made = 0;
+    uint32_t most = (uint32_t)(jobs_room / sizeof(struct job)), step = n / most + 1;
+    if (step < SPANS_A_JOB)
+        step = SPANS_A_JOB;
     roots_lock();
     jobs_drop();
-    for (uint32_t i = 1; i < n; i += SPANS_A_JOB)
-        if (!add((struct job){.first = i, .end = i + SPANS_A_JOB < n ? i + SPANS_A_JOB : n}))
-            atomic_store(&work_overflowed, 1); /* again, when there is memory */
+    /* The gate is open: all become visible at once, and in place, since memory is what is short. */
+    for (uint32_t i = 1; i < n; i += step)
+        jobs[made++] = (struct job){.first = i, .end = n - i > step ? i + step : n};
+    atomic_fetch_add_explicit(&work_pending, made, memory_order_seq_cst);
+    /* release: pairs with the claim's acquire */
+    atomic_store_explicit(&n_jobs, made, memory_order_release);
     roots_unlock();
 }
 
@@ -192,9 +201,13 @@ bool jobs_run_one(struct tracer *tracer, bool may_hold_roots)
 {
     if (!may_hold_roots || !jobs_left())
         return false;
-    uint32_t i = atomic_fetch_add_explicit(&next_job, 1, memory_order_acq_rel);
-    if (i >= atomic_load_explicit(&n_jobs, memory_order_acquire))
-        return false;
+    /* Not fetch_add: a claim that finds nothing must not move the index, since a rescan starts it anew
+     * while tracers look.  acquire, and before n_jobs: who sees the index reset sees the count reset. */
+    uint32_t i = atomic_load_explicit(&next_job, memory_order_acquire);
+    do
+        if (i >= atomic_load_explicit(&n_jobs, memory_order_acquire))
+            return false;
+    while (!atomic_compare_exchange_weak_explicit(&next_job, &i, i + 1, memory_order_acq_rel, memory_order_acquire));
     tracer->tokens++;
     struct job *job = &jobs[i];
     uint32_t state = JOB_READY;

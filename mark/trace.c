@@ -24,7 +24,8 @@
 /* MK-3 wants a piece to bound a scan to about 100 us, and says 128 KiB; of a dense pointer array that takes
  * up to 1.2 ms (each of its 16,384 edges may miss the cache; seen as assists in the cache server), so: */
 enum { PIECE = 16 << 10 };
-enum { CHECK_EVERY = 64 };                /* objects between looks at the clock and at idle tracers */
+enum { CHECK_EVERY = 64 };                /* objects between looks at the clock and at idle tracers, */
+enum { CHECK_BYTES = 100000 };            /* or bytes, about 100 us (MK-4) */
 
 _Atomic uint32_t mark_gate;
 _Atomic uint64_t mark_scanned, mark_tracer_bytes;
@@ -87,7 +88,8 @@ static void bad_pointer(uintptr_t word, bool free_cell)
     bool found = heap_find(word, &object);
     if (free_cell) {
         const struct span *span = heap_span_of(word);
-        if (!os_debug.checkmark && ((word - (uintptr_t)span_start(span)) % heap_layouts[span->layout].cell) == 0)
+        uint32_t cell = heap_layouts[span->layout].cell; /* 0: a large object that is being freed */
+        if (!os_debug.checkmark && cell != 0 && (word - (uintptr_t)span_start(span)) % cell == 0)
             return; /* a cell's first byte: the same */
         os_fatal((void *)word,
                  "found pointer to free object: a typed slot holds %p, whose cell is free; a hidden pointer, a "
@@ -136,7 +138,7 @@ static bool resolve(struct tracer *tracer, uintptr_t word)
             bad_pointer(p, true);
         return false;
     }
-    if (!heap_mark(base))
+    if (!heap_mark_cell(base))
         return false;
     tracer->marked_objects++;
     tracer->marked_bytes += size;
@@ -321,7 +323,8 @@ bool tracer_drain(struct tracer *tracer, size_t bytes, uint64_t deadline)
 {
     uint64_t end = tracer->scanned + bytes;
     for (;;) {
-        for (int i = 0; i < CHECK_EVERY && tracer->depth != 0; i++)
+        uint64_t look = tracer->scanned + CHECK_BYTES;
+        for (int i = 0; i < CHECK_EVERY && tracer->depth != 0 && tracer->scanned < look; i++)
             advance(tracer);
         if (tracer->depth == 0) {
             flush_edges(tracer);

@@ -94,12 +94,18 @@ static uint64_t involuntary_switches(void)
     return (uint64_t)usage.ru_nivcsw;
 }
 
-static void sleep_until_work(void)
+static bool may_work(enum worker_kind kind)
+{
+    return kind != IDLE || !atomic_load_explicit(&no_idle_workers, memory_order_relaxed);
+}
+
+static void sleep_until_work(enum worker_kind kind)
 {
     uint32_t signal = atomic_load_explicit(&work_signal, memory_order_acquire);
     atomic_fetch_add_explicit(&work_idle, 1, memory_order_seq_cst);
-    bool something = atomic_load_explicit(&mark_gate, memory_order_seq_cst) && !must_stop() &&
-                     (work_available() || jobs_left());
+    /* Only what this kind may take: else it would look again and again. */
+    bool something = atomic_load_explicit(&mark_gate, memory_order_seq_cst) && !must_stop() && may_work(kind) &&
+                     (work_available() || (kind != IDLE && jobs_left()));
     HOOK(MARK_IDLE, NULL);
     if (!something && !atomic_load_explicit(&stopping, memory_order_relaxed))
         os_wait(&work_signal, signal, 100 * 1000 * 1000);
@@ -131,7 +137,7 @@ static void keep_to_share(uint64_t cpu)
 /* One slice; false if there was nothing to do. */
 static bool run_slice(struct worker *worker)
 {
-    if (worker->kind == IDLE && atomic_load_explicit(&no_idle_workers, memory_order_relaxed))
+    if (!may_work(worker->kind))
         return false;
     uint64_t switches = worker->kind == IDLE ? involuntary_switches() : 0;
     if (!come_in())
@@ -160,7 +166,7 @@ static void *worker_main(void *arg)
         setpriority(PRIO_PROCESS, (id_t)syscall(SYS_gettid), 19);
     while (!atomic_load_explicit(&stopping, memory_order_acquire))
         if (!run_slice(worker))
-            sleep_until_work();
+            sleep_until_work(worker->kind);
     return NULL;
 }
 
@@ -244,12 +250,15 @@ void mark_workers_unpark(void)
 
 int mark_init(void)
 {
-    jobs_init();
+    bool have_jobs = jobs_init();
     atomic_store(&mark_gate, 0);
     collector_tracer = tracer_new();
-    for (int i = 0; i < ASSISTS_MAX; i++)
+    bool have_tracers = collector_tracer != NULL;
+    for (int i = 0; i < ASSISTS_MAX; i++) {
         assist_tracers[i] = tracer_new();
-    return collector_tracer != NULL && assist_tracers[ASSISTS_MAX - 1] != NULL ? 0 : ENOMEM;
+        have_tracers &= assist_tracers[i] != NULL;
+    }
+    return have_jobs && have_tracers ? 0 : ENOMEM;
 }
 
 void mark_shutdown(void)

@@ -99,6 +99,7 @@ __attribute__((noinline)) void grey_blocking_begin(void)
         self = heap_thread("grey_blocking_begin");
     if (self == NULL)
         os_fatal(NULL, "no memory to attach the thread: attach threads first");
+    /* cppcheck-suppress nullPointerRedundantCheck ; os_fatal does not return */
     if (self->blocking_depth++ != 0)
         return;
     mutator_capture(save_registers, self);
@@ -110,6 +111,7 @@ void grey_blocking_end(void)
     struct thread *self = thread_self();
     if (self == NULL || self->blocking_depth == 0)
         os_fatal(NULL, "grey_blocking_end without grey_blocking_begin");
+    /* cppcheck-suppress nullPointerRedundantCheck ; os_fatal does not return */
     if (--self->blocking_depth == 0)
         become_running(self);
 }

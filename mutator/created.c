@@ -110,6 +110,13 @@ static void forget_stale(pthread_t id, const struct mutator_created *except)
     }
 }
 
+static void put_block(struct thread *self, struct thread *block)
+{
+    thread_enter(self);
+    registry_put_block(block);
+    thread_leave(self);
+}
+
 int grey_thread_create(pthread_t *thread, const pthread_attr_t *attributes, void *(*start)(void *), void *arg)
 {
     if (thread == NULL || start == NULL)
@@ -123,7 +130,7 @@ int grey_thread_create(pthread_t *thread, const pthread_attr_t *attributes, void
     struct mutator_created *record = block != NULL ? record_new(self) : NULL;
     if (record == NULL) {
         if (block != NULL)
-            registry_put_block(block);
+            put_block(self, block);
         return ENOMEM;
     }
     record->start = start;
@@ -135,7 +142,7 @@ int grey_thread_create(pthread_t *thread, const pthread_attr_t *attributes, void
     int error = pthread_create(&id, attributes, run, record);
     if (error != 0) {
         record_free(record);
-        registry_put_block(block);
+        put_block(self, block);
         return error;
     }
     *thread = id;
@@ -161,16 +168,30 @@ static int do_join(void *arg)
     return pthread_join(join->thread, &join->value);
 }
 
-static struct mutator_created *record_of(struct thread *self, pthread_t id)
+/* The record of a thread, taken for a join: once that is over the id may be another thread's, whose creator
+ * must not take this record for a stale one. */
+static struct mutator_created *claim_record(struct thread *self, pthread_t id)
 {
     thread_enter(self);
     os_lock(&join_lock);
     struct mutator_created *c = records;
     while (c != NULL && !(c->id_known && pthread_equal(c->id, id)))
         c = c->next;
+    if (c != NULL)
+        c->id_known = false;
     os_unlock(&join_lock);
     thread_leave(self);
     return c;
+}
+
+/* The join failed. */
+static void unclaim_record(struct thread *self, struct mutator_created *record)
+{
+    thread_enter(self);
+    os_lock(&join_lock);
+    record->id_known = true;
+    os_unlock(&join_lock);
+    thread_leave(self);
 }
 
 int grey_thread_join(pthread_t thread, void **result)
@@ -178,22 +199,21 @@ int grey_thread_join(pthread_t thread, void **result)
     struct thread *self = heap_thread("grey_thread_join");
     if (self == NULL)
         return ENOMEM;
-    struct mutator_created *record = record_of(self, thread);
+    struct mutator_created *record = claim_record(self, thread);
     struct join join = {thread, NULL};
     int error = mutator_blocking(do_join, &join);
-    if (error != 0)
+    if (error != 0) {
+        if (record != NULL)
+            unclaim_record(self, record);
         return error;
-    void *value = join.value;
-    if (record != NULL) {
-        void *carried = __atomic_load_n(&record->result, __ATOMIC_ACQUIRE);
-        if (carried != NULL)
-            value = carried;
-        if (result != NULL)
-            *result = value;
-        record_free(record);
-    } else if (result != NULL) {
-        *result = value;
     }
+    /* The record kept it alive until here, where this stack does; its word is not used, since the record
+     * may be of an earlier thread with this id, joined by pthread_join. */
+    void *value = join.value;
+    if (result != NULL)
+        *result = value;
+    if (record != NULL)
+        record_free(record);
     __asm__ volatile("" : : "r"(value));
     return 0;
 }

@@ -60,8 +60,19 @@ static void take_off(struct thread *thread)
 struct answer {
     struct thread *self;
     enum os_counter how;
-    const char *fault_from; /* planted fault: where to copy from instead */
+    /* Planted faults: where to copy from instead; what to leave out. */
+    const char *fault_from, *fault_skip, *fault_skip_end;
 };
+
+static void copy_own(struct thread *self, const struct answer *a, char *sp)
+{
+    if (a->fault_skip != NULL) {
+        mutator_copy_words(self, sp, a->fault_skip);
+        sp = (char *)a->fault_skip_end;
+    }
+    mutator_copy_stacks(self, a->fault_from != NULL ? (char *)a->fault_from : sp);
+    mutator_copy_given(self);
+}
 
 static long answer(void *arg, char *sp)
 {
@@ -73,8 +84,7 @@ static long answer(void *arg, char *sp)
     uint64_t wall = os_now(), cpu = os_thread_cpu();
     if (atomic_load_explicit(&kind, memory_order_relaxed) == ASK_STACK) {
         HOOK(ANSWER, self);
-        mutator_copy_stacks(self, a->fault_from != NULL ? (char *)a->fault_from : sp);
-        mutator_copy_given(self);
+        copy_own(self, a, sp);
         shade_hand_over(self, false);
     }
     os_count(OS_COUNT_handshakes, 1);
@@ -138,7 +148,7 @@ void thread_poll(struct thread *self)
 {
     if (atomic_load_explicit(&self->state, memory_order_relaxed) != THREAD_RUNNING)
         return;
-    struct answer a = {self, OS_COUNT_handshakes_polled, NULL};
+    struct answer a = {.self = self, .how = OS_COUNT_handshakes_polled};
     while (atomic_load_explicit(&self->request, memory_order_relaxed) != 0) {
         /* Not thread_enter: an answer goes ahead while a fork waits. */
         uint32_t busy = atomic_load_explicit(&self->busy, memory_order_relaxed);
@@ -161,6 +171,23 @@ void grey_safepoint(void)
         thread_poll(self);
 }
 
+#ifdef GREY_HOOKS
+/* The faults of a handler that forgets the registers: all of them, or the vector state only, which lies in
+ * an area of the frame that says its own size (in the last bytes of its old, fixed part). */
+static void plant_in_frame(struct answer *a, const ucontext_t *context)
+{
+    if (FAULT(NO_SIGNAL_FRAME))
+        a->fault_from = (const char *)context->uc_mcontext.gregs[REG_RSP] - 128;
+    if (FAULT(NO_VECTOR)) {
+        struct _fpx_sw_bytes size;
+        a->fault_skip = (const char *)context->uc_mcontext.fpregs;
+        memcpy(&size, a->fault_skip + sizeof(struct _fpstate) - sizeof(size), sizeof(size));
+        a->fault_skip_end =
+            a->fault_skip + (size.magic1 == FP_XSTATE_MAGIC1 ? size.extended_size : sizeof(struct _fpstate));
+    }
+}
+#endif
+
 static void on_signal(int number, siginfo_t *info, void *context)
 {
     (void)number, (void)info, (void)context;
@@ -170,10 +197,9 @@ static void on_signal(int number, siginfo_t *info, void *context)
         atomic_load_explicit(&self->request, memory_order_relaxed) == 0)
         return;
     int saved_errno = errno;
-    struct answer a = {self, OS_COUNT_handshakes_signalled, NULL};
+    struct answer a = {.self = self, .how = OS_COUNT_handshakes_signalled};
 #ifdef GREY_HOOKS
-    if (FAULT(NO_SIGNAL_FRAME))
-        a.fault_from = (const char *)((ucontext_t *)context)->uc_mcontext.gregs[REG_RSP] - 128;
+    plant_in_frame(&a, context);
 #endif
     mutator_capture(answer, &a);
     wait_while_held(self, &a);
@@ -209,12 +235,14 @@ static void copy_for(struct thread *thread)
     shade_hand_over(thread, false);
 }
 
-/* List lock.  True if the thread was in a region and has been answered for. */
+/* List lock.  True if the thread was in a region and has been answered for.  Who is kept HELD from an
+ * earlier answer (stoptheworld's rounds come after its stop) is still ours. */
 static bool answer_for(struct thread *thread)
 {
     uint32_t state = THREAD_BLOCKED;
     /* acq: pairs with become_blocked's release */
-    if (!atomic_compare_exchange_strong_explicit(&thread->state, &state, THREAD_HELD, memory_order_acq_rel,
+    if (!thread->held_blocked &&
+        !atomic_compare_exchange_strong_explicit(&thread->state, &state, THREAD_HELD, memory_order_acq_rel,
                                                  memory_order_relaxed))
         return false;
     if (atomic_load_explicit(&kind, memory_order_relaxed) == ASK_STACK)
@@ -337,15 +365,32 @@ bool mutator_round_begin(uint32_t ticket, bool hold_it, uint64_t cycle, bool (*r
     return go;
 }
 
+/* Whoever asks may be attached, and may block the signal: a thread that forks. */
+static void answer_myself(void)
+{
+    struct thread *self = thread_self();
+    if (self != NULL && !thread_busy(self) && atomic_load_explicit(&self->request, memory_order_relaxed) != 0)
+        thread_poll(self);
+}
+
 void mutator_handshake(void)
 {
     mutator_lock_list();
     request_all(1, ASK_NOTHING);
     mutator_unlock_list();
+    answer_myself();
     mutator_round_wait(NULL);
 }
 
+void mutator_lock_answering(pthread_mutex_t *mutex)
+{
+    for (unsigned n = 0; pthread_mutex_trylock(mutex) != 0; os_pause(&n))
+        answer_myself();
+}
+
 /* ---- holds ------------------------------------------------------------------------------------------------------ */
+
+bool mutator_holds(void) { return held(); }
 
 bool mutator_seal(uint32_t ticket)
 {

@@ -20,7 +20,7 @@ struct mutator_created {
     bool id_known, detached, finished;
     struct mutator_created *next; /* join lock */
 };
-void created_finished(struct mutator_created *created);
+void created_finished(struct mutator_created *record);
 void created_fork_child(void);
 void created_shutdown(void);
 struct os_lock *created_lock(void);

@@ -50,6 +50,10 @@ void mutator_release(void);
  * answered in time; nobody is held. */
 bool mutator_stop_world(void);
 void mutator_start_world(void);
+/* A hold or stop is on: somebody whom the collector would wait for may be unable to move. */
+bool mutator_holds(void);
+/* Locks what may be held while its holder waits for this thread's answer.  The caller may block signals. */
+void mutator_lock_answering(pthread_mutex_t *mutex);
 uint64_t mutator_stack_bytes(bool reset); /* copied since the last reset */
 
 /* ---- FENCE ------------------------------------------------------------------------------------------------- */

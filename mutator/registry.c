@@ -52,16 +52,9 @@ static size_t runs_bytes(uint32_t n)
     return (n * sizeof(struct grey_run_) + page - 1) & ~(page - 1);
 }
 
-struct thread *registry_take_block(void)
+static struct thread *new_block(void)
 {
-    mutator_lock_list();
-    struct thread *block = free_blocks;
-    if (block != NULL)
-        free_blocks = block->next_free;
-    mutator_unlock_list();
-    if (block != NULL)
-        return block;
-    block = persistent_alloc(sizeof(*block), 64, OS_THREADS);
+    struct thread *block = persistent_alloc(sizeof(*block), 64, OS_THREADS);
     if (block == NULL)
         return NULL;
     block->runs_room = (uint32_t)runs_bytes(FIRST_RUNS);
@@ -77,6 +70,20 @@ struct thread *registry_take_block(void)
     return block;
 }
 
+/* A new one is made under the list lock too: an unattached thread passes no gate, and a fork, which takes
+ * that lock, must not find it inside the persistent allocator. */
+struct thread *registry_take_block(void)
+{
+    mutator_lock_list();
+    struct thread *block = free_blocks;
+    if (block != NULL)
+        free_blocks = block->next_free;
+    else
+        block = new_block();
+    mutator_unlock_list();
+    return block;
+}
+
 void registry_put_block(struct thread *block)
 {
     mutator_lock_list();
@@ -85,7 +92,9 @@ void registry_put_block(struct thread *block)
     mutator_unlock_list();
 }
 
-/* The collector reads runs from outside under the list lock, so they move under it. */
+/* The collector reads runs from outside under the list lock, so they move under it.  Figures read them
+ * without it, so the old array stays mapped (all of a block's together are at most twice the last), and
+ * its length changes after it. */
 void mutator_grow_runs(struct thread *self, uint32_t n)
 {
     size_t room = runs_bytes(n + n / 2);
@@ -96,15 +105,15 @@ void mutator_grow_runs(struct thread *self, uint32_t n)
         return;
     }
     mutator_lock_list();
-    struct grey_run_ *old = self->runs;
-    size_t old_room = self->runs_room;
     for (uint32_t i = 0; i < self->n_runs; i++)
-        runs[i] = old[i];
-    self->runs = self->tls->runs = runs;
+        runs[i] = self->runs[i];
+    self->tls->runs = runs;
+    __atomic_store_n(&self->runs, runs, __ATOMIC_RELEASE);
     self->runs_room = (uint32_t)room;
-    self->n_runs = self->tls->n_runs = (uint32_t)(room / sizeof(struct grey_run_));
+    self->tls->n_runs = (uint32_t)(room / sizeof(struct grey_run_));
+    /* release: pairs with heap_runs_left's acquire */
+    __atomic_store_n(&self->n_runs, self->tls->n_runs, __ATOMIC_RELEASE);
     mutator_unlock_list();
-    os_free(old, old_room, OS_THREADS, old_room, old_room);
     thread_leave(self);
 }
 
@@ -339,6 +348,8 @@ void mutator_fork_child(void)
     struct thread *self = thread_self();
     os_lock_init(&list_lock, OS_RANK_THREADS);
     handshake_fork_child();
+    fence_init(); /* whether registration is inherited is not promised */
+    fence_init(); /* the registration is the process's */
     list = self;
     for (struct thread *t = atomic_load(&thread_blocks); t != NULL; t = t->next_block) {
         atomic_store(&t->request, 0);

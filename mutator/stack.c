@@ -21,11 +21,12 @@
 static _Atomic uint64_t stack_bytes;
 
 /* A buffer for the next words.  The collector keeps enough ready; a handler that finds none waits for it
- * to bring another, and never drops a word. */
+ * to bring another, and never drops a word.  The collector, who copies for a blocked thread, has nobody
+ * else to wait for. */
 static struct mark_block *copy_buffer(struct thread *thread)
 {
     for (unsigned n = 0; thread->copy == NULL;) {
-        thread->copy = work_block_get_ready();
+        thread->copy = thread == thread_self() ? work_block_get_ready() : work_block_get();
         if (thread->copy == NULL)
             os_pause(&n);
     }

@@ -8,7 +8,8 @@ stage() {
     shift
     echo "==== $name"
     "$@" || status=$?
-    printf '==== %-40s %4d s  %s\n' "$name" $((SECONDS - started)) "$([ $status = 0 ] && echo ok || echo FAILED)"
+    printf '==== %-40s %4d s  %s\n' "$name" $((SECONDS - started)) \
+        "$([ $status = 0 ] && echo ok || echo FAILED)"
     return $status
 }
 

@@ -189,8 +189,11 @@ static void *sweeper_main(void *unused)
     (void)unused;
     mutator_block_signal();
     pthread_setname_np(pthread_self(), "grey-sweep");
-    while (!atomic_load_explicit(&stopping, memory_order_acquire)) {
+    for (;;) {
+        /* The signal before the flag: stopping changes them in the other order. */
         uint32_t signal = atomic_load_explicit(&sweeper_signal, memory_order_acquire);
+        if (atomic_load_explicit(&stopping, memory_order_acquire))
+            return NULL;
         uint64_t begin = os_thread_cpu();
         bool any = false, more = true;
         while (more && !atomic_load_explicit(&stopping, memory_order_relaxed)) {
@@ -206,7 +209,6 @@ static void *sweeper_main(void *unused)
             os_count(OS_COUNT_sweep_ns, os_thread_cpu() - begin);
         os_wait(&sweeper_signal, signal, UINT64_MAX);
     }
-    return NULL;
 }
 
 int sweep_thread_start(void)

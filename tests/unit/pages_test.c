@@ -1,0 +1,383 @@
+/* tests/unit/pages_test.c -- the page allocator by itself, against a model of one byte a page.
+ *
+ * The allocator's source is part of this file, so that its bitmaps and summaries can be compared with the
+ * model after every step; the linker then takes these functions and not the library's.  The heap here is
+ * a reservation of 64 MiB (8 chunks of 1024 pages), so that its end is soon reached.
+ *
+ * Requirements: AL-5 (address-ordered first fit), AL-22 (no page is lost), OS-21 and TR-7 (idle + in use =
+ * mapped; figures return to 0), OS-9 (what has to be zeroed).
+ * Seed: GREY_TEST_SEED or the clock; printed.
+ */
+#include "heap/pages.c" /* NOLINT(bugprone-suspicious-include) */
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <cmocka.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <time.h>
+
+enum { CHUNKS = 8, PAGES = CHUNKS * HEAP_CHUNK_PAGES };
+enum { USED = 1, DIRTY = 2, RELEASED = 4 }; /* of a page in the model */
+
+static uint8_t model[PAGES];
+static size_t model_chunks; /* mapped */
+static uint64_t state;
+
+static uint64_t next_random(void) /* splitmix64 */
+{
+    uint64_t z = (state += 0x9e3779b97f4a7c15u);
+    z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
+    z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;
+    return z ^ (z >> 31);
+}
+
+static int open_heap(void **unused)
+{
+    (void)unused;
+    size_t kept = PAGES * GREY_PAGE;
+    os_memory_init();
+    memset(model, 0, sizeof(model));
+    model_chunks = 0;
+    heap.base = os_reserve_aligned(NULL, &kept, HEAP_CHUNK);
+    heap.reserved = PAGES * GREY_PAGE;
+    return heap.base == NULL || kept != heap.reserved || pages_init() != 0;
+}
+
+static int close_heap(void **unused)
+{
+    (void)unused;
+    size_t used = 0;
+    for (size_t i = 0; i < PAGES; i++)
+        used += model[i] & USED;
+    atomic_fetch_sub(&heap.pages_in_use, used);
+    atomic_store(&heap.extent, 0);
+    pages_shutdown();
+    return os_mapped(OS_HEAP) != 0 || os_mapped(OS_BITS) != 0 || os_mapped_ready() != 0 ||
+           atomic_load(&heap.pages_in_use) != 0;
+}
+
+/* ---- the model -------------------------------------------------------------------------------------- */
+
+static bool model_is_free(size_t first, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        if (model[first + i] & USED)
+            return false;
+    return true;
+}
+
+static bool model_search(size_t n, size_t alignment, size_t *first)
+{
+    for (*first = 0; *first + n <= model_chunks * HEAP_CHUNK_PAGES; *first += alignment)
+        if (model_is_free(*first, n))
+            return true;
+    return false;
+}
+
+/* Where the next allocation has to be; false: nowhere.  The heap grows by as few chunks as make room for
+ * the pages, at any alignment, together with the free ones at its end. */
+static bool model_alloc(size_t n, size_t alignment, size_t *first)
+{
+    if (!model_search(n, alignment, first)) {
+        size_t end = model_chunks * HEAP_CHUNK_PAGES, at_end = 0;
+        while (at_end < end && !(model[end - 1 - at_end] & USED))
+            at_end++;
+        size_t more = n + alignment - 1 - at_end;
+        size_t chunks = model_chunks + (more + HEAP_CHUNK_PAGES - 1) / HEAP_CHUNK_PAGES;
+        if (chunks > CHUNKS)
+            return false;
+        model_chunks = chunks;
+        assert_true(model_search(n, alignment, first));
+    }
+    return true;
+}
+
+/* ---- comparing ---------------------------------------------------------------------------------------- */
+
+static bool bit(const uint64_t *bits, size_t page) { return bits[page / 64] >> page % 64 & 1; }
+
+static void check_chunk(size_t chunk)
+{
+    size_t run = 0, longest = 0, start = 0;
+    for (size_t i = 0; i < HEAP_CHUNK_PAGES; i++) {
+        size_t page = chunk * HEAP_CHUNK_PAGES + i;
+        bool free = !(model[page] & USED);
+        if (bit(free_bits, page) != free)
+            fail_msg("page %zu should be %s", page, free ? "free" : "in use");
+        assert_int_equal(bit(dirty_bits, page), (model[page] & DIRTY) != 0);
+        assert_int_equal(bit(released_bits, page), (model[page] & RELEASED) != 0);
+        run = free ? run + 1 : 0;
+        longest = run > longest ? run : longest;
+        if (run == i + 1)
+            start = run;
+    }
+    assert_int_equal(summaries[chunk].start, start);
+    assert_int_equal(summaries[chunk].longest, longest);
+    assert_int_equal(summaries[chunk].end, run);
+}
+
+static void check_all(void)
+{
+    size_t used = 0, free = 0, released = 0;
+    assert_int_equal(n_chunks, model_chunks);
+    assert_true(first_chunk <= n_chunks);
+    for (size_t chunk = 0; chunk < model_chunks; chunk++)
+        check_chunk(chunk);
+    for (size_t i = 0; i < model_chunks * HEAP_CHUNK_PAGES; i++) {
+        used += model[i] & USED;
+        free += !(model[i] & USED);
+        released += (model[i] & RELEASED) != 0;
+        assert_true((model[i] & USED) || i / HEAP_CHUNK_PAGES >= first_chunk);
+    }
+    assert_int_equal(pages_free_count(), free);
+    assert_int_equal(atomic_load(&heap.pages_in_use), used);
+    assert_int_equal(pages_released(), released * GREY_PAGE);
+    assert_int_equal(atomic_load(&heap.extent), model_chunks * HEAP_CHUNK);
+    assert_int_equal(os_mapped(OS_HEAP), (used + free) * GREY_PAGE); /* TR-7 */
+    assert_int_equal(os_mapped_ready() + released * GREY_PAGE, os_mapped_total());
+}
+
+/* One step of both.  False: both say no. */
+static bool alloc_step(size_t n, size_t alignment, size_t *first)
+{
+    size_t expected, got = SIZE_MAX;
+    bool needs_zero = false, dirty = false;
+    bool fits = model_alloc(n, alignment, &expected);
+    assert_int_equal(pages_alloc(n, alignment, &got, &needs_zero), fits);
+    if (fits) {
+        if (got != expected)
+            fail_msg("%zu pages at a multiple of %zu: page %zu, first fit is %zu", n, alignment, got, expected);
+        for (size_t i = got; i < got + n; i++) {
+            dirty |= (model[i] & DIRTY) != 0;
+            model[i] = USED | DIRTY;
+        }
+        assert_int_equal(needs_zero, dirty);
+        *first = got;
+    }
+    check_all();
+    return fits;
+}
+
+static void free_step(size_t first, size_t n)
+{
+    pages_free(first, n);
+    for (size_t i = first; i < first + n; i++)
+        model[i] &= (uint8_t)~USED;
+    check_all();
+}
+
+static void release_step(void)
+{
+    size_t expected = 0;
+    for (size_t i = 0; i < model_chunks * HEAP_CHUNK_PAGES; i++) {
+        if (model[i] & (USED | RELEASED))
+            continue;
+        expected += GREY_PAGE;
+        model[i] |= RELEASED;
+        if (!os_unused_needs_zeroing())
+            model[i] &= (uint8_t)~DIRTY;
+    }
+    assert_int_equal(pages_release(), expected);
+    check_all();
+}
+
+/* ---- tests ----------------------------------------------------------------------------------------------- */
+
+static const size_t sizes[] = {1, 2, 3, 4, 5, 8, 16, 64, 1024, 1025, 2048, 2049};
+enum { SIZES = sizeof(sizes) / sizeof(sizes[0]) };
+
+static void each_size_alone(void **unused)
+{
+    (void)unused;
+    for (int i = 0; i < SIZES; i++) {
+        size_t first;
+        assert_true(alloc_step(sizes[i], 1, &first));
+        assert_int_equal(first, 0);
+        free_step(first, sizes[i]);
+    }
+}
+
+static void all_sizes_after_each_other(void **unused)
+{
+    (void)unused;
+    size_t first[SIZES], next = 0;
+    for (int i = 0; i < SIZES; i++) {
+        assert_true(alloc_step(sizes[i], 1, &first[i]));
+        assert_int_equal(first[i], next); /* no page is left out, chunk borders are no borders */
+        next += sizes[i];
+    }
+    for (int i = 0; i < SIZES; i += 2)
+        free_step(first[i], sizes[i]);
+    for (int i = SIZES - 1; i > 0; i -= 2)
+        free_step(first[i], sizes[i]);
+    assert_int_equal(pages_free_count(), model_chunks * HEAP_CHUNK_PAGES);
+}
+
+/* The lowest address that fits, not the hole that fits best and not the last one freed. */
+static void lowest_fit_wins(void **unused)
+{
+    (void)unused;
+    size_t first[40], again;
+    for (int i = 0; i < 40; i++)
+        assert_true(alloc_step(16, 1, &first[i]));
+    free_step(first[30], 16);
+    free_step(first[20], 16);
+    free_step(first[10], 16);
+    free_step(first[11], 16);
+    assert_true(alloc_step(17, 1, &again));
+    assert_int_equal(again, first[10]);
+    assert_true(alloc_step(16, 1, &again));
+    assert_int_equal(again, first[20]);
+    assert_true(alloc_step(15, 1, &again));
+    assert_int_equal(again, first[11] + 1);
+    assert_true(alloc_step(1, 1, &again));
+    assert_int_equal(again, first[30]);
+}
+
+/* A last chunk that is partly free is used up before the next. */
+static void growth_uses_the_end(void **unused)
+{
+    (void)unused;
+    size_t first;
+    assert_true(alloc_step(1000, 1, &first));
+    assert_true(alloc_step(HEAP_CHUNK_PAGES, 1, &first));
+    assert_int_equal(first, 1000);
+    assert_int_equal(n_chunks, 2);
+    assert_true(alloc_step(25, 1, &first)); /* 24 are left in the second chunk */
+    assert_int_equal(first, 2024);
+    assert_int_equal(n_chunks, 3);
+}
+
+static void full_heap_says_no(void **unused)
+{
+    (void)unused;
+    size_t first, tail;
+    assert_false(alloc_step(PAGES + 1, 1, &first));
+    assert_int_equal(n_chunks, 0);
+    assert_true(alloc_step(PAGES - 1, 1, &first));
+    assert_false(alloc_step(2, 1, &tail));
+    assert_true(alloc_step(1, 1, &tail));
+    assert_int_equal(tail, PAGES - 1);
+    assert_false(alloc_step(1, 1, &tail));
+    free_step(first, PAGES - 1);
+    assert_true(alloc_step(PAGES - 1, 1, &first));
+    assert_int_equal(first, 0);
+}
+
+static void alignment_is_kept(void **unused)
+{
+    (void)unused;
+    for (size_t alignment = 2; alignment <= 256; alignment *= 2)
+        for (size_t n = 1; n <= 2 * alignment; n = 2 * n + 1) {
+            size_t wedge, first;
+            assert_true(alloc_step(1, 1, &wedge));
+            assert_true(alloc_step(n, alignment, &first));
+            assert_int_equal(first % alignment, 0);
+            assert_int_equal((uintptr_t)heap_page_address(first) % (alignment * GREY_PAGE), 0);
+            free_step(first, n);
+            if (n % 3 == 1)
+                free_step(wedge, 1);
+        }
+}
+
+/* Released pages come back as zeroes, or are said to need zeroing (OS-9). */
+static void release_and_use_again(void **unused)
+{
+    (void)unused;
+    size_t first, again;
+    assert_true(alloc_step(300, 1, &first));
+    memset(heap_page_address(first), 0x5a, 300 * GREY_PAGE);
+    free_step(first + 100, 100);
+    release_step();
+    release_step(); /* nothing is released twice */
+    assert_int_equal(pages_released(), (HEAP_CHUNK_PAGES - 200) * GREY_PAGE);
+    bool needs_zero;
+    assert_true(pages_alloc(100, 1, &again, &needs_zero));
+    assert_int_equal(again, first + 100);
+    const unsigned char *p = (const unsigned char *)heap_page_address(again);
+    for (size_t i = 0; !needs_zero && i < 100 * GREY_PAGE; i++)
+        assert_int_equal(p[i], 0);
+    assert_int_equal(p[-1], 0x5a); /* the neighbours kept theirs */
+    assert_int_equal(p[100 * GREY_PAGE], 0x5a);
+    for (size_t i = again; i < again + 100; i++)
+        model[i] = USED | DIRTY;
+    check_all();
+}
+
+#ifdef GREY_HOOKS
+/* A refusal at any of the mappings that growth needs changes nothing that counts (AL-14, ER-2). */
+static void refused_growth_changes_nothing(void **unused)
+{
+    (void)unused;
+    size_t first;
+    assert_true(alloc_step(HEAP_CHUNK_PAGES, 1, &first));
+    unsigned refused = 0;
+    for (unsigned nth = 1;; nth++) {
+        bool needs_zero;
+        size_t free = pages_free_count(), mapped = os_mapped(OS_HEAP);
+        os_fail_mapping(nth, ENOMEM);
+        bool done = pages_alloc(HEAP_CHUNK_PAGES * 4, 1, &first, &needs_zero);
+        os_fail_mapping(0, 0);
+        if (done)
+            break;
+        refused++;
+        assert_int_equal(pages_free_count(), free);
+        assert_int_equal(os_mapped(OS_HEAP), mapped);
+        check_all();
+    }
+    assert_true(refused > 0);
+    assert_int_equal(first, HEAP_CHUNK_PAGES);
+    for (size_t i = first; i < first + 4 * HEAP_CHUNK_PAGES; i++)
+        model[i] = USED | DIRTY;
+    model_chunks = 5;
+    check_all();
+}
+#endif
+
+static void random_steps(void **unused)
+{
+    (void)unused;
+    enum { HELD = 400, STEPS = 4000 };
+    static struct {
+        size_t first, n;
+    } held[HELD];
+    size_t count = 0;
+    for (int i = 0; i < STEPS; i++) {
+        uint64_t choice = next_random() % 100;
+        if (choice < 55 && count < HELD) {
+            size_t most = (size_t)1 << next_random() % 11, alignment = 1;
+            if (next_random() % 8 == 0)
+                alignment = (size_t)1 << next_random() % 9;
+            held[count].n = 1 + next_random() % most;
+            count += alloc_step(held[count].n, alignment, &held[count].first);
+        } else if (choice < 99 && count > 0) {
+            size_t which = next_random() % count;
+            free_step(held[which].first, held[which].n);
+            held[which] = held[--count];
+        } else {
+            release_step();
+        }
+    }
+    while (count > 0) {
+        count--;
+        free_step(held[count].first, held[count].n);
+    }
+}
+
+int main(void)
+{
+    const char *seed = getenv("GREY_TEST_SEED");
+    state = seed != NULL ? strtoull(seed, NULL, 0) : (uint64_t)time(NULL);
+    printf("GREY_TEST_SEED=%llu\n", (unsigned long long)state);
+#define TEST(name) cmocka_unit_test_setup_teardown(name, open_heap, close_heap)
+    const struct CMUnitTest tests[] = {
+        TEST(each_size_alone),       TEST(all_sizes_after_each_other), TEST(lowest_fit_wins),
+        TEST(growth_uses_the_end),   TEST(full_heap_says_no),          TEST(alignment_is_kept),
+        TEST(release_and_use_again), TEST(random_steps),
+#ifdef GREY_HOOKS
+        TEST(refused_growth_changes_nothing),
+#endif
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
