@@ -81,11 +81,6 @@ bool shade(struct thread *self, uintptr_t p)
     struct heap_object object;
     if (!heap_find(p, &object) || heap_marked(object.base))
         return false;
-    /* Once more, after the mark was seen clear: who gives up the rest of a run clears the allocation bit
-     * first.  acquire: pairs with the releases there. */
-    atomic_thread_fence(memory_order_acquire);
-    if (!heap_cell_allocated(object.base))
-        return false;
     HOOK(SHADE, (void *)object.base);
     if (!make_dirty())
         return false;

@@ -29,6 +29,7 @@ enum { ASSIST_LEAST = 64 << 10, CREDIT_SLACK = 2000, DEBT_MOST = 1 << 20 };
 static struct os_lock lock = OS_LOCK_INIT(OS_RANK_CONTROL); /* the pacer, setters, start of threads */
 static struct pacer pacer;
 static _Atomic uint64_t trigger, goal, last_end; /* copies of the pacer's, for readers without a lock */
+static _Atomic uint64_t last_marked, last_stacks, last_roots, last_scanned;
 static _Atomic int percent_now;
 static _Atomic size_t limit_now;
 static _Atomic uint64_t wanted, begun, ended; /* cycle numbers; ended: swept too, if anybody waits */
@@ -46,6 +47,10 @@ static void commit(void)
 {
     atomic_store_explicit(&trigger, pacer.trigger, memory_order_relaxed);
     atomic_store_explicit(&goal, pacer.goal, memory_order_relaxed);
+    atomic_store_explicit(&last_marked, pacer.marked, memory_order_relaxed);
+    atomic_store_explicit(&last_stacks, pacer.stacks, memory_order_relaxed);
+    atomic_store_explicit(&last_roots, pacer.roots, memory_order_relaxed);
+    atomic_store_explicit(&last_scanned, pacer.scanned, memory_order_relaxed);
     atomic_store_explicit(&percent_now, pacer.percent, memory_order_relaxed);
     atomic_store_explicit(&limit_now, pacer.memory_limit, memory_order_relaxed);
 }
@@ -250,9 +255,12 @@ static int64_t take_credit(int64_t want)
 /* The figures of the pacer that assists need, read without its lock: they only scale a debt. */
 static double assist_ratio(void)
 {
-    struct pacer figures = {.percent = pacer.percent, .marked = pacer.marked, .stacks = pacer.stacks,
-                            .roots = pacer.roots, .scanned = pacer.scanned};
-    figures.goal = atomic_load_explicit(&goal, memory_order_relaxed);
+    struct pacer figures = {.percent = cycle_percent(),
+                            .marked = atomic_load_explicit(&last_marked, memory_order_relaxed),
+                            .stacks = atomic_load_explicit(&last_stacks, memory_order_relaxed),
+                            .roots = atomic_load_explicit(&last_roots, memory_order_relaxed),
+                            .scanned = atomic_load_explicit(&last_scanned, memory_order_relaxed),
+                            .goal = atomic_load_explicit(&goal, memory_order_relaxed)};
     if (figures.scanned == 0) /* the first cycle: all that is there may have to be scanned */
         figures.scanned = heap_live_bytes();
     return pacer_assist_ratio(&figures, heap_live_bytes(), atomic_load_explicit(&mark_scanned, memory_order_relaxed));

@@ -307,7 +307,8 @@ static struct pacer_cycle measure_end(struct run *run, uint64_t marked, uint64_t
     struct pacer_cycle m = {.marked = marked, .roots = root_bytes, .processors = os_tuning.processors};
     uint64_t rounds = run->event.rounds != 0 ? run->event.rounds : 1;
     m.stacks = mutator_stack_bytes(false) / rounds;
-    m.scanned = atomic_load(&mark_scanned);
+    uint64_t scanned = atomic_load(&mark_scanned); /* roots are in it (jobs.c) */
+    m.scanned = scanned > root_bytes ? scanned - root_bytes : 0;
     /* Threads that exit take back what is left of their runs: the sum may have shrunk. */
     uint64_t allocated = os_counter_read(OS_COUNT_allocated_bytes);
     m.allocated = allocated > run->allocated ? allocated - run->allocated : 0;
@@ -329,6 +330,7 @@ void cycle_run(struct cycle_request *request)
     measure_begin(&run, request);
     run.event.start_ns = run.began - library_start;
     run.event.sweep_ns = run.began - sweep_began;
+    mark_note_segments();
     if (os_debug.stoptheworld)
         run.world_stopped = mutator_stop_world();
 

@@ -55,7 +55,9 @@ void pacer_commit(struct pacer *pacer, uint64_t non_heap)
         if (pacer->cons_mark[i] > cons_mark)
             cons_mark = pacer->cons_mark[i];
     uint64_t work = pacer->scanned + pacer->stacks + pacer->roots;
-    pacer->runway = (uint64_t)(cons_mark * (1 - background) / background * (double)work);
+    /* Not more than the goal: beyond 2^64 the conversion is undefined, and came out as no runway at all. */
+    double runway = cons_mark * (1 - background) / background * (double)work;
+    pacer->runway = runway < (double)pacer->goal ? (uint64_t)runway : pacer->goal;
     uint64_t room = pacer->goal - least(pacer->goal, pacer->marked);
     uint64_t lowest = pacer->marked + room / 64 * 45, highest = pacer->marked + room / 64 * 61;
     if (pacer->goal > 4 * MIB)
@@ -80,9 +82,9 @@ void pacer_end_of_cycle(struct pacer *pacer, const struct pacer_cycle *cycle, ui
     for (int i = PACER_HISTORY - 1; i > 0; i--)
         pacer->cons_mark[i] = pacer->cons_mark[i - 1];
     pacer->cons_mark[0] = pacer->cons_mark_now;
-    pacer->cons_mark_now = cycle->scanned > 0 ? (double)cycle->allocated * utilization /
-                                                    ((double)cycle->scanned * (1 - utilization))
-                                              : 0;
+    /* Of all scan work, as the runway is for all of it (PC-4). */
+    double work = (double)(cycle->scanned + cycle->stacks + cycle->roots);
+    pacer->cons_mark_now = work > 0 ? (double)cycle->allocated * utilization / (work * (1 - utilization)) : 0;
     pacer_commit(pacer, non_heap);
 }
 

@@ -27,7 +27,7 @@ struct pacer {
 /* What one cycle measured. */
 struct pacer_cycle {
     uint64_t marked, stacks, roots; /* bytes */
-    uint64_t scanned;               /* scan work, bytes */
+    uint64_t scanned;               /* scan work in the heap, bytes */
     uint64_t allocated;             /* bytes, from the trigger to the end of marking */
     uint64_t mark_wall_ns, mark_cpu_ns, assist_cpu_ns;
     unsigned processors;

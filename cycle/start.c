@@ -26,18 +26,21 @@ static void internal_context(const char **phase, uint64_t *cycle)
     *cycle = cycle_number();
 }
 
-/* How lower rooms reach this one.  Set before any constructor of the program runs, so that its first call
- * finds the way in. */
+/* How heap/ reaches the rooms above it.  Defined here, so that a program which is linked with the archive
+ * and only allocates gets this file and with it the rest. */
+const struct heap_calls heap_calls = {
+    .attach = start_and_attach,
+    .sweep = sweep_span,
+    .sweep_some = sweep_some,
+    .allocated = control_allocated,
+    .grow_runs = mutator_grow_runs,
+    .collect_for_memory = control_collect_for_memory,
+};
+
+/* The same for what is set at run time.  Before any constructor of the program, so that its first call finds
+ * the way in. */
 __attribute__((constructor(101))) static void set_calls(void)
 {
-    heap_calls = (struct heap_calls){
-        .attach = start_and_attach,
-        .sweep = sweep_span,
-        .sweep_some = sweep_some,
-        .allocated = control_allocated,
-        .grow_runs = mutator_grow_runs,
-        .collect_for_memory = control_collect_for_memory,
-    };
     fork_init(); /* not at start: fork must not find another thread in the middle of that */
     os_internal_context = internal_context;
     cycle_verify = verify_heap;

@@ -35,7 +35,6 @@ enum { PIECE = 128 << 10 };
 #define SIZE_LIMIT ((size_t)1 << 48) /* AL-13 */
 
 struct heap heap;
-struct heap_calls heap_calls;
 static char zero_object[HEAP_GRANULE] __attribute__((aligned(16))); /* AL-1 */
 static _Atomic uint64_t reported_bytes, reported_objects; /* heap_allocated never goes back */
 
@@ -59,19 +58,46 @@ static bool cell_is_free(const struct span *span, const struct layout *layout, u
     return !heap_cell_allocated((uintptr_t)span_start(span) + (size_t)i * layout->cell);
 }
 
+/* The first cell after `from`, or `end`, that is allocated; from itself is free.  By words: only bases have
+ * bits, so the next bit that is set is the next allocated cell. */
+static uint32_t free_until(const struct span *span, const struct layout *layout, uint32_t from, uint32_t end)
+{
+    uintptr_t start = (uintptr_t)span_start(span), last = start + (size_t)end * layout->cell;
+    for (uintptr_t p = start + (size_t)from * layout->cell; p < last; p = (p | 1023) + 1) { /* 64 granules */
+        unsigned bit = heap_bit(p);
+        uint64_t word = atomic_load_explicit(&heap.bits[heap_page(p)].alloc[bit >> 6], memory_order_relaxed);
+        word >>= bit & 63;
+        if (word == 0)
+            continue;
+        p += (size_t)__builtin_ctzll(word) * HEAP_GRANULE;
+        return p < last ? (uint32_t)((p - start) / layout->cell) : end;
+    }
+    return end;
+}
+
+/* Bits 0, n, 2n, ... of a word. */
+static uint64_t every(unsigned n)
+{
+    uint64_t bits = 1;
+    for (; n < 64; n *= 2)
+        bits |= bits << n;
+    return bits;
+}
+
 /* Sets the bits of cells [from, to): the mark bits atomically (tracers set others in the same words), the
  * allocation bits plainly, since the flag is held. */
 static void set_bits(struct span *span, const struct layout *layout, uint32_t from, uint32_t to, bool black)
 {
     uintptr_t p = (uintptr_t)span_start(span) + (size_t)from * layout->cell;
     uintptr_t end = (uintptr_t)span_start(span) + (size_t)to * layout->cell;
+    uint64_t bases = every(layout->cell / HEAP_GRANULE);
     while (p < end) {
         struct page_bits *bits = &heap.bits[heap_page(p)];
         unsigned word = heap_bit(p) >> 6;
-        uint64_t mask = 0;
-        uintptr_t word_end = (p | 1023) + 1; /* 64 granules */
-        for (; p < end && p < word_end; p += layout->cell)
-            mask |= (uint64_t)1 << (heap_bit(p) & 63);
+        uint64_t mask = bases << (heap_bit(p) & 63);
+        if (end <= (p | 1023)) /* the last word: 64 granules */
+            mask &= ~(~(uint64_t)0 << (heap_bit(end) & 63));
+        p += (size_t)__builtin_popcountll(mask) * layout->cell;
         if (black)
             atomic_fetch_or_explicit(&bits->mark[word], mask, memory_order_release);
         /* release: pairs with heap_cell_allocated */
@@ -120,9 +146,8 @@ static bool take_run(struct span *span, struct grey_run_ *run, bool black)
     span->free_index = from;
     if (from == layout->cells)
         return false;
-    uint32_t most = RUN_BYTES / layout->cell, to = from + 1;
-    while (to < layout->cells && to - from < most && cell_is_free(span, layout, to))
-        to++;
+    uint32_t most = RUN_BYTES / layout->cell, left = layout->cells - from;
+    uint32_t to = most <= 1 ? from + 1 : free_until(span, layout, from, from + (left < most ? left : most));
     char *start = span_start(span) + (size_t)from * layout->cell;
     size_t bytes = (size_t)(to - from) * layout->cell;
     ASAN_UNPOISON_MEMORY_REGION(start, bytes);
@@ -262,7 +287,7 @@ struct thread *heap_thread(const char *what)
 {
     struct thread *self = thread_self();
     if (UNLIKELY(self == NULL))
-        return heap_calls.attach != NULL ? heap_calls.attach() : NULL;
+        return heap_calls.attach();
     if (UNLIKELY(thread_busy(self)))
         os_fatal(NULL, "%s in a signal handler that interrupted grey: handlers may not call grey", what);
     if (UNLIKELY(atomic_load_explicit(&self->state, memory_order_relaxed) != THREAD_RUNNING))
@@ -573,14 +598,6 @@ void heap_allocated(uint64_t *bytes, uint64_t *objects)
     runs_left(&left_bytes, &left_cells);
     *bytes = never_back(&reported_bytes, os_counter_read(OS_COUNT_allocated_bytes) - left_bytes);
     *objects = never_back(&reported_objects, os_counter_read(OS_COUNT_allocated_objects) - left_cells);
-}
-uint64_t heap_objects(void)
-{
-    uint64_t left_bytes, left_cells;
-    runs_left(&left_bytes, &left_cells);
-    uint64_t freed = os_counter_read(OS_COUNT_freed_objects) + left_cells;
-    uint64_t allocated = os_counter_read(OS_COUNT_allocated_objects);
-    return allocated > freed ? allocated - freed : 0;
 }
 uint64_t heap_live_bytes(void) { return atomic_load_explicit(&heap.live, memory_order_relaxed); }
 uint64_t heap_in_use_bytes(void)

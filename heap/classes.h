@@ -3,8 +3,8 @@
  * Bytes of a cell, and 8 KiB pages of a span of it.  The sizes are those of Go's runtime
  * (gc/sizeclasses.go) less 8 and 24: cells are multiples of 16, since one mark bit stands for 16 bytes
  * (AL-2).  A span is the smallest whose tail wastes at most an eighth and which holds two cells (one
- * above 20 KiB), so
- * that waste inside a slot and at a span's end stay within 12.5 % each above the small end.
+ * above 20 KiB).  Above the small end at most 16 % of a slot are lost (4864), as with Go's, and 12.5 % at a
+ * span's end.
  */
 #ifndef GREY_HEAP_CLASSES_H
 #define GREY_HEAP_CLASSES_H

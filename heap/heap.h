@@ -218,7 +218,7 @@ static inline bool span_in_use(const struct span *span)
 size_t heap_release_free(void);
 void heap_fork_child(void);
 
-/* What heap needs of higher rooms; set at start-up. */
+/* What heap needs of higher rooms; cycle/start.c defines it. */
 struct heap_calls {
     struct thread *(*attach)(void);         /* attaches the caller, starting the library; NULL: ENOMEM */
     void (*sweep)(struct span *span);       /* flag held */
@@ -227,7 +227,7 @@ struct heap_calls {
     void (*grow_runs)(struct thread *self, uint32_t n);   /* runs array to at least n, under the list lock */
     bool (*collect_for_memory)(void);       /* AL-14: a full cycle, at most 1 s */
 };
-extern struct heap_calls heap_calls;
+extern const struct heap_calls heap_calls;
 
 /* The thread, attached; fatal where heap work is not allowed (AL-15, AL-16).  NULL: ENOMEM. */
 struct thread *heap_thread(const char *what);

@@ -145,7 +145,7 @@ GREY_API void grey_blocking_begin(void);
 GREY_API void grey_blocking_end(void);
 
 /* Registers [low, high) as a stack on which this thread may run coroutines, or an alternate signal
- * stack; scanned in this thread's handshakes.  To move it to another thread remove it here and add it
+ * stack (one made with SS_AUTODISARM is known only if it is registered); scanned in this thread's handshakes.  To move it to another thread remove it here and add it
  * there.  EINVAL, EEXIST overlaps another stack or the heap, ENOMEM; remove: ENOENT. */
 GREY_API int grey_stack_add(void *low, void *high);
 GREY_API int grey_stack_remove(void *low);
@@ -226,9 +226,25 @@ GREY_API void *grey_base(const void *p);
  * Before the store it tests afterwards; after the test the store is visible; in between the value is
  * in a register that the handshake scans, and the empty asm keeps it there (docs/protocol.md, 2.2). */
 
+/* C compilers let an assignment between wrong pointer types pass with a warning; this does not.  C++ has
+ * the rule already. */
+#ifdef __cplusplus
+#define GREY_CHECK_(slot, value) ((void)0)
+#else
+#define GREY_IS_POINTER_(x) (__builtin_classify_type(x) == 5)
+#define GREY_CHECK_(slot, value)                                                                      \
+    _Static_assert(!GREY_IS_POINTER_(*(slot)) ||                                                      \
+                       ((GREY_IS_POINTER_(value) || __builtin_constant_p(value)) &&                   \
+                        (__builtin_types_compatible_p(__typeof__(value), void *) ||                   \
+                         __builtin_types_compatible_p(__typeof__(1 ? (value) : *(slot)),              \
+                                                      __typeof__(*(slot))))),                         \
+                   "grey: a value of this type cannot be stored into this slot")
+#endif
+
 /* *(slot) = value, release order. */
 #define grey_store(slot, value)                                                                       \
     __extension__({                                                                                   \
+        GREY_CHECK_(slot, value);                                                                     \
         __typeof__(slot) grey_slot_ = (slot);                                                         \
         __typeof__(*grey_slot_) grey_value_ = (value);                                            \
         __atomic_store_n(grey_slot_, grey_value_, __ATOMIC_RELEASE);                                  \
@@ -238,6 +254,7 @@ GREY_API void *grey_base(const void *p);
 /* Returns the old value; acq_rel. */
 #define grey_exchange(slot, value)                                                                    \
     __extension__({                                                                                   \
+        GREY_CHECK_(slot, value);                                                                     \
         __typeof__(slot) grey_slot_ = (slot);                                                         \
         __typeof__(*grey_slot_) grey_value_ = (value);                                            \
         __typeof__(*grey_slot_) grey_old_ =                                                       \
@@ -250,6 +267,8 @@ GREY_API void *grey_base(const void *p);
  * the slot's value on failure. */
 #define grey_compare_exchange(slot, expected, desired)                                                \
     __extension__({                                                                                   \
+        GREY_CHECK_(slot, desired);                                                                   \
+        GREY_CHECK_(slot, *(expected));                                                               \
         __typeof__(slot) grey_slot_ = (slot);                                                         \
         __typeof__(*grey_slot_) *grey_expected_ = (expected);                                     \
         __typeof__(*grey_slot_) grey_value_ = (desired);                                          \

@@ -14,8 +14,6 @@
 
 /* heap/: bytes that the last cycle marked and that were taken since, as the pacer counts. */
 uint64_t heap_live_bytes(void);
-/* heap/: objects that were allocated and not freed; garbage that was not swept yet is among them. */
-uint64_t heap_objects(void);
 /* heap/: pages of spans; free pages that still have memory; free pages given back.  The three add up to
  * os_mapped(OS_HEAP). */
 uint64_t heap_in_use_bytes(void);

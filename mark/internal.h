@@ -38,14 +38,13 @@ void tracer_give_tokens(struct tracer *tracer);
 
 /* jobs.c: runs one root job; false: none left (for this kind of worker). */
 bool jobs_run_one(struct tracer *tracer, bool may_hold_roots);
-bool jobs_left(void);
+bool jobs_left(bool may_hold_roots);
 size_t jobs_make(void);
 void jobs_make_rescan(void);
 void jobs_drop(void);
 bool jobs_init(void); /* false: no memory */
 void jobs_shutdown(void);
 bool jobs_cancel(const struct grey_root_ *root);
-void jobs_note_segments(void);
 void jobs_rescan_segments(struct tracer *tracer);
 
 /* copies.c */

@@ -27,6 +27,7 @@ struct job {
 static struct job *jobs;
 static size_t jobs_room; /* bytes */
 static _Atomic uint32_t n_jobs, next_job;
+static atomic_bool rescanning; /* the jobs are of a rescan, not roots */
 
 /* There is always room for JOBS_STEP bytes of jobs, so that a rescan needs no memory. */
 bool jobs_init(void)
@@ -109,7 +110,7 @@ static int note_object(struct dl_phdr_info *info, size_t size, void *unused)
     return 0;
 }
 
-void jobs_note_segments(void)
+void mark_note_segments(void)
 {
     n_segments = 0;
     if (!os_debug.autoroots)
@@ -122,11 +123,11 @@ void jobs_note_segments(void)
 /* 1.3 */
 size_t jobs_make(void)
 {
-    jobs_note_segments();
     root_bytes = 0;
     refused = false;
     roots_lock();
     jobs_drop();
+    atomic_store_explicit(&rescanning, false, memory_order_relaxed);
     roots_each(add_range, NULL);
     for (size_t i = 0; i < n_segments; i++)
         add_range(segments[i].start, segments[i].size, NULL, NULL);
@@ -157,6 +158,7 @@ void jobs_make_rescan(void)
     /* The gate is open: all become visible at once, and in place, since memory is what is short. */
     for (uint32_t i = 1; i < n; i += step)
         jobs[made++] = (struct job){.first = i, .end = n - i > step ? i + step : n};
+    atomic_store_explicit(&rescanning, true, memory_order_relaxed);
     atomic_fetch_add_explicit(&work_pending, made, memory_order_seq_cst);
     /* release: pairs with the claim's acquire */
     atomic_store_explicit(&n_jobs, made, memory_order_release);
@@ -191,15 +193,19 @@ static void run(struct tracer *tracer, const struct job *job)
         }
 }
 
-bool jobs_left(void)
+/* For this kind of worker: what somebody may wait for (roots) is not for those at nice 19. */
+bool jobs_left(bool may_hold_roots)
 {
+    if (!may_hold_roots && !atomic_load_explicit(&rescanning, memory_order_relaxed))
+        return false;
+
     return atomic_load_explicit(&next_job, memory_order_relaxed) <
            atomic_load_explicit(&n_jobs, memory_order_acquire);
 }
 
 bool jobs_run_one(struct tracer *tracer, bool may_hold_roots)
 {
-    if (!may_hold_roots || !jobs_left())
+    if (!jobs_left(may_hold_roots))
         return false;
     /* Not fetch_add: a claim that finds nothing must not move the index, since a rescan starts it anew
      * while tracers look.  acquire, and before n_jobs: who sees the index reset sees the count reset. */

@@ -58,6 +58,8 @@ void mark_workers_park(void);
 void mark_workers_unpark(void);
 void mark_fork_child(void);
 
+/* autoroots=1, before 1.3: finds data and BSS.  Takes the loader's lock, which a stopped thread may own. */
+void mark_note_segments(void);
 /* autoroots=1, all threads held: scans data and BSS again. */
 void mark_autoroots_again(void);
 

@@ -29,7 +29,8 @@ void roots_each(void (*fn)(void *start, size_t size, const struct grey_root_ *ro
 static bool holds_a_word(const void *start, size_t size)
 {
     uintptr_t first = ((uintptr_t)start + 7) & ~(uintptr_t)7;
-    return start != NULL && size <= UINTPTR_MAX - (uintptr_t)start && first + 8 <= (uintptr_t)start + size;
+    return start != NULL && size <= UINTPTR_MAX - (uintptr_t)start && first >= (uintptr_t)start &&
+           first + 8 <= (uintptr_t)start + size;
 }
 
 static struct grey_root_ **find(void *start, size_t size)

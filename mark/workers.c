@@ -105,7 +105,7 @@ static void sleep_until_work(enum worker_kind kind)
     atomic_fetch_add_explicit(&work_idle, 1, memory_order_seq_cst);
     /* Only what this kind may take: else it would look again and again. */
     bool something = atomic_load_explicit(&mark_gate, memory_order_seq_cst) && !must_stop() && may_work(kind) &&
-                     (work_available() || (kind != IDLE && jobs_left()));
+                     (work_available() || jobs_left(kind != IDLE));
     HOOK(MARK_IDLE, NULL);
     if (!something && !atomic_load_explicit(&stopping, memory_order_relaxed))
         os_wait(&work_signal, signal, 100 * 1000 * 1000);
@@ -361,7 +361,7 @@ void mark_end(void)
 {
     atomic_store_explicit(&mark_gate, 0, memory_order_seq_cst);
     wait_until_empty();
-    if (atomic_load(&work_pending) != 0 || jobs_left())
+    if (atomic_load(&work_pending) != 0 || jobs_left(true))
         os_internal(NULL, "root jobs or grey objects left when marking ends"); /* MK-9 */
     jobs_drop();
 }

@@ -1,9 +1,10 @@
-/* canon.pml -- included by core.pml: what is reachable, and one representative for states that differ only in names.
+/* canon.pml -- included by core.pml: what is reachable, and one representative for states that differ only
+ * in names.
  *
  * reachable() is the question the model asks; readable() what anything at all, library included, can still
  * read.  canon() clears the fields of objects that are not readable and relabels objects and threads (the two
  * slots of a thread too) to the least of all labellings.  Every variable of core.pml that names an object or
- * a thread must be in serialise() and restore(), or canon() would make states of the model that do not exist. */
+ * a thread must be in serialise() and restore(), or canon() would make up states that do not exist. */
 c_code {
 #define OBJ_MASK ((1 << (NOBJ + 1)) - 2)
 static int reach_from(int r)

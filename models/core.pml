@@ -67,7 +67,8 @@
 #define MMARK   6
 #define WRITE   7   /* 2.2 A: the store of a move comes next */
 #define PUBLISH 8   /* M_PASSFIRST only */
-#define GONE    9   /* lost in a fork */
+#define LATEDIRTY 9 /* M_DIRTYLATE only */
+#define GONE   10   /* lost in a fork */
 
 byte field[NOBJ + 1];
 byte live, mark;
@@ -139,13 +140,14 @@ byte i_, v_, o_;
 #ifdef TSO
 #define ROOM(t)    (buffer[(t) * DEPTH + DEPTH - 1] == 0)
 #define DRAINED(t) (buffer[(t) * DEPTH] == 0)
-inline push(t, e) { i_ = 0; do :: buffer[(t) * DEPTH + i_] == 0 -> buffer[(t) * DEPTH + i_] = e; break :: else -> i_++ od; i_ = 0 }
+#define ENTRY(t,i) buffer[(t) * DEPTH + (i)]
+inline push(t, e) { i_ = 0; do :: ENTRY(t,i_) == 0 -> ENTRY(t,i_) = e; break :: else -> i_++ od; i_ = 0 }
 inline heap_store(t, a, v) { push(t, 1 + (a) * 8 + (v)) }
 inline heap_load(t, a, v) {                     /* own buffer first, newest entry wins */
   v = field[a]; i_ = 0;
   do :: i_ < DEPTH ->
-        if :: buffer[(t) * DEPTH + i_] != 0 && buffer[(t) * DEPTH + i_] != 255 && ((buffer[(t) * DEPTH + i_] - 1) >> 3) == a ->
-              v = (buffer[(t) * DEPTH + i_] - 1) & 7
+        if :: ENTRY(t,i_) != 0 && ENTRY(t,i_) != 255 && ((ENTRY(t,i_) - 1) >> 3) == a ->
+              v = (ENTRY(t,i_) - 1) & 7
            :: else fi; i_++
      :: else -> break od; i_ = 0 }
 #else
@@ -203,9 +205,11 @@ inline answer(t) {
 #define SET_DIRTY if :: round == OPEN -> round = DIRTY :: else fi
 #endif
 inline blacken_grey(o, list) { if :: WHITE(o) -> mark = mark | BIT(o); list = list | BIT(o) :: else fi }
-#define FIRST_LOOK(t, next, done) if :: WHITE(value[t]) && round != CLOSED -> SET_DIRTY; pc[t] = next :: else -> done fi
+#define FIRST_LOOK(t, next, done) \
+  if :: WHITE(value[t]) && round != CLOSED -> SET_DIRTY; pc[t] = next :: else -> done fi
 
-#define CHOOSE_OBJECT(t,x) if :: x = 0 :: SLOT(t,0) != 0 -> x = SLOT(t,0) :: SLOT(t,LAST) != 0 -> x = SLOT(t,LAST) fi
+#define CHOOSE_OBJECT(t,x) \
+  if :: x = 0 :: SLOT(t,0) != 0 -> x = SLOT(t,0) :: SLOT(t,LAST) != 0 -> x = SLOT(t,LAST) fi
 
 /* The end of an operation that tested phase (2.2 B, 2.5): into the section, or done. */
 inline test_phase(t) {
@@ -226,7 +230,7 @@ end: do
        if :: buffer[t * DEPTH] == 255 -> deliver(t, handed[t]); answering = answering & ~BIT(t)
           :: else -> v_ = buffer[t * DEPTH] - 1; assert((v_ >> 3) == 0 || LIVE((v_ >> 3)));
                      field[v_ >> 3] = v_ & 7; v_ = 0 fi;
-       i_ = 0; do :: i_ < DEPTH - 1 -> buffer[t * DEPTH + i_] = buffer[t * DEPTH + i_ + 1]; i_++ :: else -> break od;
+       i_ = 0; do :: i_ < DEPTH - 1 -> ENTRY(t,i_) = ENTRY(t,i_ + 1); i_++ :: else -> break od;
        buffer[t * DEPTH + DEPTH - 1] = 0; i_ = 0; CANON }
 #else
   :: d_step { (owes & BIT(t)) && !IN_SECTION(t) -> answer(t); CANON }
@@ -235,7 +239,8 @@ end: do
   :: d_step { ((seen >> t) & 1) != phase -> LOOK(t); CANON }
 #endif
 #ifdef HELD
-  :: d_step { (held & BIT(t)) && hold == HOLD -> hold = NOHOLD; held = 0; CANON }   /* 1.4: a held thread calls it off */
+  /* 1.4: a held thread calls it off */
+  :: d_step { (held & BIT(t)) && hold == HOLD -> hold = NOHOLD; held = 0; CANON }
 #endif
   /* 2.4: a run taken after black_cycle := cycle is black from the start */
   :: d_step { AT(t,IDLE) && black_on && !(black & BIT(t)) -> black = black | BIT(t); CANON }
@@ -262,13 +267,15 @@ end: do
        SLOT(t,LAST) = o_; o_ = 0; CANON }
 #ifndef NOSTORE
   /* 2.2 B: store, then test */
-  :: atomic { AT(t,IDLE) -> CHOOSE_OBJECT(t, to[t]); CHOOSE_OBJECT(t, value[t]); d_step { pc[t] = STORE; CANON } }
+  :: atomic { AT(t,IDLE) -> CHOOSE_OBJECT(t, to[t]); CHOOSE_OBJECT(t, value[t]);
+       d_step { pc[t] = STORE; CANON } }
   :: d_step { AT(t,STORE) && ROOM(t) -> heap_store(t, to[t], value[t]); to[t] = 0; pc[t] = TEST; CANON }
 #endif
 #ifdef EXCHANGE
   /* 2.2 B: a locked exchange; what was there comes to the stack */
   :: atomic { AT(t,IDLE) && DRAINED(t) -> CHOOSE_OBJECT(t, to[t]); CHOOSE_OBJECT(t, value[t]);
-       d_step { o_ = field[to[t]]; field[to[t]] = value[t]; SLOT(t,LAST) = o_; o_ = 0; to[t] = 0; pc[t] = TEST; CANON } }
+       d_step { o_ = field[to[t]]; field[to[t]] = value[t]; SLOT(t,LAST) = o_; o_ = 0; to[t] = 0;
+                pc[t] = TEST; CANON } }
 #endif
   :: d_step { AT(t,TEST) -> test_phase(t); CANON }
   /* 2.3 */
@@ -282,14 +289,16 @@ end: do
 #endif
   :: d_step { AT(t,MARK) && DRAINED(t) -> CHECK_ALIVE(value[t]); blacken_grey(value[t], grey[t]);
 #ifdef M_DIRTYLATE
-       if :: round == OPEN -> round = DIRTY :: else fi;
+       pc[t] = LATEDIRTY; CANON }
+  :: d_step { AT(t,LATEDIRTY) -> if :: round == OPEN -> round = DIRTY :: else fi;
 #endif
        LEAVE(t); CANON }
 #ifdef MOVE
-  /* 2.2 A: one word of a move; test, then store, in one section.  It comes from the heap, and then it may be in
-   * no slot of this thread, or from a frame. */
+  /* 2.2 A: one word of a move; test, then store, in one section.  It comes from the heap, and then it may
+   * be in no slot of this thread, or from a frame. */
   :: atomic { AT(t,IDLE) && ROOM(t) -> CHOOSE_OBJECT(t, to[t]);
-       if :: CHOOSE_OBJECT(t, o_); d_step { heap_load(t, o_, value[t]); o_ = 0 } :: CHOOSE_OBJECT(t, value[t]) fi;
+       if :: CHOOSE_OBJECT(t, o_); d_step { heap_load(t, o_, value[t]); o_ = 0 }
+          :: CHOOSE_OBJECT(t, value[t]) fi;
        d_step { ENTER(t);
                 if :: ON(t) ->
 #ifdef SPLIT
@@ -314,16 +323,19 @@ end: do
 #endif
 #ifdef STALE
   /* a word that only looks like a pointer comes to shade, by a store or a root */
-  :: atomic { AT(t,IDLE) && ON(t) -> if :: value[t] = 1 :: value[t] = NOBJ fi; d_step { test_phase(t); CANON } }
+  :: atomic { AT(t,IDLE) && ON(t) -> if :: value[t] = 1 :: value[t] = NOBJ fi;
+       d_step { test_phase(t); CANON } }
 #endif
 #ifdef PASS
   /* 2.5 pass: straight to the other thread's stack; held here until the other has it and phase is tested */
 #define RECEIVES(t) (AT(1-t,IDLE) && SLOT(1-t,LAST) == 0)
 #ifdef M_PASSFIRST
   :: d_step { AT(t,IDLE) && SLOT(t,0) != 0 -> value[t] = SLOT(t,0);
-       if :: ON(t) && WHITE(value[t]) && round != CLOSED -> SET_DIRTY; blacken_grey(value[t], grey[t]) :: else fi;
+       if :: ON(t) && WHITE(value[t]) && round != CLOSED -> SET_DIRTY; blacken_grey(value[t], grey[t])
+          :: else fi;
        pc[t] = PUBLISH; CANON }
-  :: d_step { AT(t,PUBLISH) -> if :: RECEIVES(t) -> SLOT(1-t,LAST) = value[t] :: else fi; value[t] = 0; pc[t] = IDLE; CANON }
+  :: d_step { AT(t,PUBLISH) -> if :: RECEIVES(t) -> SLOT(1-t,LAST) = value[t] :: else fi;
+       value[t] = 0; pc[t] = IDLE; CANON }
 #else
   :: d_step { AT(t,IDLE) && SLOT(t,0) != 0 && RECEIVES(t) -> SLOT(1-t,LAST) = SLOT(t,0);
 #ifndef M_PASSNOSHADE
@@ -333,7 +345,8 @@ end: do
 #endif
 #endif
 #ifdef ATTACH
-  /* 2.5 exit: one step under the list lock; waits before it while a hold is on.  (The last thread's exit adds nothing.) */
+  /* 2.5 exit: one step under the list lock; waits before it while a hold is on.  (The last thread's exit
+   * adds nothing.) */
   :: d_step { AT(t,IDLE) && (attached & ~BIT(t)) != 0 && NO_HOLD && DRAINED(t) ->
        i_ = 0; do :: i_ < NSL -> SLOT(t,i_) = 0; i_++ :: else -> break od; i_ = 0;
 #ifndef M_EXITDROP
@@ -342,7 +355,8 @@ end: do
 #endif
        queue = queue | grey[t];
 #endif
-       grey[t] = 0; owes = owes & ~BIT(t); attached = attached & ~BIT(t); black = black & ~BIT(t); seen = seen & ~BIT(t); CANON }
+       grey[t] = 0; owes = owes & ~BIT(t); attached = attached & ~BIT(t);
+       black = black & ~BIT(t); seen = seen & ~BIT(t); CANON }
   /* 2.5 attach, under the list lock: not part of the round in progress; its stack is empty */
   :: d_step { !(attached & BIT(t)) && pc[t] == IDLE && NO_HOLD -> attached = attached | BIT(t); LOOK(t);
        if :: black_on -> black = black | BIT(t) :: else -> black = black & ~BIT(t) fi;
@@ -412,7 +426,8 @@ end: do
 #else
 #define FENCED(t) (!(busy & BIT(t)) && DRAINED(t))
 #endif
-#define FENCE_ONE(t) :: d_step { (fencing & BIT(t)) && FENCED(t) -> fencing = fencing & ~BIT(t); LOOK(t); CANON }
+#define FENCE_ONE(t) :: d_step { (fencing & BIT(t)) && FENCED(t) -> \
+                         fencing = fencing & ~BIT(t); LOOK(t); CANON }
 #define BLACKEN_ONE(t) :: d_step { fencing & BIT(t) -> mark = mark | (unborn & live); unborn = 0; \
                            black = black | BIT(t); fencing = fencing & ~BIT(t); CANON }
 #if NM == 1
@@ -435,7 +450,8 @@ end: do
 #else
 #define COUNT_ROUND skip
 #endif
-#define START_ROUND(how) d_step { MAY_START -> clean = 1; round = OPEN; hold = how; COUNT_ROUND; owes = attached; CANON }
+#define START_ROUND(how) \
+  d_step { MAY_START -> clean = 1; round = OPEN; hold = how; COUNT_ROUND; owes = attached; CANON }
 #ifdef FORK
 #define ESCAPE unless { atomic { forked == 1 -> forked = 2 } }
 #else
@@ -444,7 +460,12 @@ end: do
 
 active proctype collector() {
   byte i;
-  atomic { i = 0; do :: i < NM -> run mutator(i); i++ :: else -> break od; i = 0; run tracer(); run worker() }; skip;
+  /* Every thread holds the head of a list of all objects: with one slot a thread could not build it. */
+  d_step { live = OBJECTS; mark = OBJECTS; i = 1;
+           do :: i < NOBJ -> field[i] = i + 1; i++ :: else -> break od; i = 0;
+           do :: i < NM -> SLOT(i,0) = 1; i++ :: else -> break od; CANON };
+  atomic { i = 0; do :: i < NM -> run mutator(i); i++ :: else -> break od; i = 0;
+           run tracer(); run worker() }; skip;
 end: do :: {
     /* 1.1 arm */
     d_step { mark = live & ~mark; black = 0; black_on = 0; round = OPEN; phase = 1;
@@ -465,7 +486,8 @@ end: do :: {
     /* 1.3 roots */
     d_step { gate = 1; gr = field[0]; CANON };
     d_step { blacken_grey(gr, queue); gr = 0; CANON };
-    /* 1.4 rounds.  The test for work, the snapshot of the threads and clean := true are one step under the list lock. */
+    /* 1.4 rounds.  The test for work, the snapshot of the threads and clean := true are one step under the
+     * list lock. */
     do ::
 #ifdef M_STARTNOTATOMIC
        d_step { QUIET && copies == 0 -> skip };

@@ -15,11 +15,15 @@
  * went before it was sent, so plain interleaving is enough for these words.
  *
  * Mutants, each must fail:
- *   M_CHECKFIRST   leave looks at request, then clears busy       M_POLLBARE   poll answers outside a section
- *   M_NOLEAVECHECK leave does not look                            M_BUSYHANDLER the handler ignores busy
- *   M_BLOCKEDHANDLER the handler ignores state                    M_NOREGIONCHECK no look at request after a region
- * *   M_CLEARLATE    the answer is counted, then request is cleared M_NOWAITHELD leaving does not wait for HELD
- *   M_NOSIGNAL     the collector relies on polls */
+ *   M_CHECKFIRST      leave looks at request, then clears busy
+ *   M_NOLEAVECHECK    leave does not look at all
+ *   M_POLLBARE        poll answers outside a section
+ *   M_BUSYHANDLER     the handler ignores busy
+ *   M_BLOCKEDHANDLER  the handler ignores state
+ *   M_NOREGIONCHECK   no look at request after a blocking region
+ *   M_NOWAITHELD      leaving a region does not wait while HELD
+ *   M_CLEARLATE       the answer is counted first, and request cleared after that
+ *   M_NOSIGNAL        the collector relies on polls */
 #define RUNNING 0
 #define BLOCKED 1
 #define HELD    2
@@ -105,8 +109,8 @@ program: do
 end: !true
 }
 
-/* The handler: nothing if a section is open (its end will look) or if the thread is in a region (the collector
- * answers).  Else enter, answer, leave, as above. */
+/* The handler: nothing if a section is open (its end will look) or if the thread is in a region (the
+ * collector answers).  Else enter, answer, leave, as above. */
 active proctype handler() {
 end: do
     :: atomic { signal && !in_handler -> signal = 0; in_handler = 1 };

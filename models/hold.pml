@@ -13,13 +13,14 @@
  *
  * Mutants, each must fail:
  *   M_NOCALLOFF      a hold is never called off
- *   M_LATERELEASE    after a call-off the threads HELD in blocking regions are released only when all have answered
+ *   M_LATERELEASE    after a call-off, threads HELD in regions are released only when all have answered
  *   M_SEALBLIND      the hold is sealed by a store, not by CAS(hold, r -> r sealed)
  *   M_SEALFREES      a held thread waits while hold = r, but not while it is sealed
  *   M_ATTACHNOWAIT   attach does not wait for a hold
  *   M_NORECHECK      attach looks at hold before it has the list lock, and not again
  *   M_RELEASEBLOCKED a thread in a blocking region is released after its answer, as in an ordinary round
- *   M_PARKEDFREE     a parked one is counted as answered and left BLOCKED */
+ *   M_PARKEDFREE     a parked one is counted as answered and left BLOCKED
+ * Not a mutant: M_EXITNOWAIT, an exit that does not wait for a hold.  Nothing here fails then. */
 #ifndef OPS
 #define OPS 2                 /* operations of a thread */
 #endif
@@ -67,6 +68,11 @@ inline list_enter(waits) {
     od
 }
 inline list_leave() { atomic { list_lock = 0; section = section & ~BIT(t) } }
+#ifdef M_EXITNOWAIT
+#define EXIT_WAITS false
+#else
+#define EXIT_WAITS true
+#endif
 #ifdef M_ATTACHNOWAIT
 #define ATTACH_WAITS false
 #else
@@ -89,7 +95,8 @@ proctype thread(byte t) {
           block(); atomic { mutex == 0 -> mutex = t + 1 }; unblock(); T(RUN; mutex = 0)
        :: block(); unblock()
        :: /* exit, then attach again */
-          list_enter(true); atomic { attached = attached & ~BIT(t); owes = owes & ~BIT(t); ran = ran & ~BIT(t) }; list_leave();
+          list_enter(EXIT_WAITS);
+          atomic { attached = attached & ~BIT(t); owes = owes & ~BIT(t); ran = ran & ~BIT(t) }; list_leave();
           list_enter(ATTACH_WAITS); atomic { attached = attached | BIT(t); RUN }; list_leave(); T(RUN)
        fi
     :: n == OPS -> break
@@ -119,7 +126,8 @@ end: do
 }
 
 inline release() {
-    atomic { if :: state[0] == HELD -> state[0] = BLOCKED :: else fi; if :: state[1] == HELD -> state[1] = BLOCKED :: else fi }
+    atomic { if :: state[0] == HELD -> state[0] = BLOCKED :: else fi;
+             if :: state[1] == HELD -> state[1] = BLOCKED :: else fi }
 }
 /* The collector answers for a blocked thread. */
 #ifdef M_RELEASEBLOCKED

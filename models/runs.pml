@@ -11,10 +11,14 @@
  * SHADE adds shade with its three looks apart (phase, mark, round; 2.3) in one busy section.
  *
  * Mutants, each must fail:
- *   M_NOMARKREST  blacken forgets the rest of each run    M_NOFENCE    ... or reads cursors with no FENCE before
- *   M_TORN        cursor and end of different runs        M_TAKERUN    finish takes a run from a running thread
- *   M_NOFLAG      sweep and slow path don't exclude       M_EARLYREAD  sweep_cycle read before the flag is taken
- *   M_NOREGISTERS the scan ignores registers              M_NOFENCE6   finish without FENCE (needs SHADE)
+ *   M_NOMARKREST   blacken forgets the rest of each run
+ *   M_NOFENCE      ... or reads cursors with no FENCE before
+ *   M_TORN         ... or a cursor and an end of different runs
+ *   M_TAKERUN      finish takes a run from a running thread
+ *   M_NOFLAG       sweep and slow path do not exclude each other
+ *   M_EARLYREAD    sweep_cycle is read before the flag is taken
+ *   M_NOREGISTERS  the scan ignores registers
+ *   M_NOFENCE6     finish without FENCE (needs SHADE)
  * Not a mutant: M_NOOWN.  The flag alone makes taking runs exclusive; ownership only spares contention. */
 #ifndef CELLS
 #define CELLS 3
@@ -51,10 +55,13 @@ byte old;                     /* ghost: cells born before arm's FENCE was comple
 /* 1.8, 6: mark words into allocation words, then clear; two steps, so that somebody else can come between */
 inline sweep_begin(k) { copy[k] = mark }
 inline sweep_end(k) {
-    SURVIVE(copy[k], 0); SURVIVE(copy[k], 1); alloc = copy[k]; copy[k] = 0; mark = 0; span_cycle = sweep_cycle }
+    SURVIVE(copy[k], 0); SURVIVE(copy[k], 1); alloc = copy[k]; copy[k] = 0; mark = 0;
+    span_cycle = sweep_cycle }
 #define READ_CYCLES(t) \
-    if :: black_cycle != sweep_cycle -> takes_black = takes_black | BIT(t) :: else -> takes_black = takes_black & ~BIT(t) fi; \
-    if :: span_cycle != sweep_cycle -> saw_unswept = saw_unswept | BIT(t) :: else -> saw_unswept = saw_unswept & ~BIT(t) fi
+    if :: black_cycle != sweep_cycle -> takes_black = takes_black | BIT(t) \
+       :: else -> takes_black = takes_black & ~BIT(t) fi; \
+    if :: span_cycle != sweep_cycle -> saw_unswept = saw_unswept | BIT(t) \
+       :: else -> saw_unswept = saw_unswept & ~BIT(t) fi
 #ifdef M_NOOWN
 #define MAY_TAKE(t) true
 #else
@@ -93,26 +100,30 @@ end: do
 #endif
          }
     :: d_step { pc[t] == LOOK ->
-         if :: (saw_unswept & BIT(t)) && span_cycle != sweep_cycle -> sweep_begin(t); pc[t] = SWEEP :: else -> pc[t] = TAKE fi }
+         if :: (saw_unswept & BIT(t)) && span_cycle != sweep_cycle -> sweep_begin(t); pc[t] = SWEEP
+            :: else -> pc[t] = TAKE fi }
     :: d_step { pc[t] == SWEEP -> sweep_end(t); pc[t] = TAKE }
     :: d_step { pc[t] == TAKE ->
          first_ = 0; do :: first_ < CELLS && (alloc & BIT(first_)) -> first_++ :: else -> break od;
          if :: first_ == CELLS -> owner = NOBODY           /* full: give the span back */
-            :: else -> end_ = first_; do :: end_ < CELLS && !(alloc & BIT(end_)) -> end_++ :: else -> break od;
+            :: else -> end_ = first_;
+               do :: end_ < CELLS && !(alloc & BIT(end_)) -> end_++ :: else -> break od;
                if :: takes_black & BIT(t) -> mark = mark | RANGE(first_, end_) :: else fi;
                alloc = alloc | RANGE(first_, end_);
                cursor[t] = first_; limit[t] = end_ fi;
          first_ = 0; end_ = 0; takes_black = takes_black & ~BIT(t); saw_unswept = saw_unswept & ~BIT(t);
          flag = 0; busy = busy & ~BIT(t); pc[t] = IDLE }
 #ifdef SHADE
-    /* 2.3: a word, held or stale, that looks like a cell of no run; the three looks are steps of one section */
+    /* 2.3: a word, held or stale, that looks like a cell of no run; the looks are steps of one section */
     :: atomic { pc[t] == IDLE && phase && !(busy & BIT(t)) && (alloc & ~RUN(0) & ~RUN(1)) != 0 ->
          do :: (alloc & ~RUN(0) & ~RUN(1)) & BIT(word[t]) -> break
             :: word[t] < CELLS - 1 -> word[t]++
             :: else -> break
          od;
          word[t]++; busy = busy | BIT(t); pc[t] = PHASE_ON }
-    :: d_step { pc[t] == PHASE_ON -> if :: ((alloc & ~mark) & BIT(word[t] - 1)) -> pc[t] = WHITE :: else -> word[t] = 0; busy = busy & ~BIT(t); pc[t] = IDLE fi }
+    :: d_step { pc[t] == PHASE_ON -> 
+         if :: ((alloc & ~mark) & BIT(word[t] - 1)) -> pc[t] = WHITE
+            :: else -> word[t] = 0; busy = busy & ~BIT(t); pc[t] = IDLE fi }
     :: d_step { pc[t] == WHITE -> if :: closed -> skip :: else -> mark = mark | BIT(word[t] - 1) fi;
          word[t] = 0; busy = busy & ~BIT(t); pc[t] = IDLE }
 #endif
@@ -120,7 +131,8 @@ end: do
 }
 
 #define FENCE fencing = 3; do :: d_step { (fencing & 1) && !(busy & 1) -> fencing = fencing & 2 } \
-                              :: d_step { (fencing & 2) && !(busy & 2) -> fencing = fencing & 1 } :: fencing == 0 -> break od; skip
+                              :: d_step { (fencing & 2) && !(busy & 2) -> fencing = fencing & 1 } \
+                              :: fencing == 0 -> break od; skip
 
 active proctype collector() {
     byte t;
@@ -162,7 +174,9 @@ active proctype collector() {
        /* 1.7 */
        sweep_cycle = cycle;
 #ifdef M_TAKERUN
-       t = 0; do :: t < 2 -> d_step { if :: pc[t] < FLAG -> alloc = alloc & ~RUN(t); mark = mark & ~RUN(t); cursor[t] = 0; limit[t] = 0
+       t = 0; do :: t < 2 -> d_step {
+                if :: pc[t] < FLAG -> alloc = alloc & ~RUN(t); mark = mark & ~RUN(t);
+                                   cursor[t] = 0; limit[t] = 0
                                          :: else fi; t++ } :: else -> break od; t = 0;
 #endif
        /* 1.8: a background sweeper may find the span owned, and its owner in the fast path */

@@ -11,7 +11,7 @@
  * what its callers keep in them (hence the rule for grey_blocking_begin in grey.h).
  */
 #include "barrier/barrier.h"
-#include "mutator/mutator.h"
+#include "mutator/internal.h"
 #include "os/events.h"
 
 static void become_blocked(struct thread *self, char *sp)
@@ -55,6 +55,9 @@ static long run_blocked(void *arg, char *sp)
     self->blocking_depth = 1;
     become_blocked(self, sp);
     int result = call->fn(call->arg);
+    if (self->blocking_depth != 1)
+        os_fatal(NULL, "a function run by grey_blocking_call left regions it had not entered, or entered some "
+                       "it did not leave: pair grey_blocking_begin and _end");
     self->blocking_depth = 0;
     become_running(self);
     return result;
@@ -84,16 +87,13 @@ int grey_blocking_call(int (*fn)(void *arg), void *arg)
     return mutator_blocking(fn, arg);
 }
 
-static long save_registers(void *arg, char *sp)
+/* What grey_blocking_begin does, called by its few instructions in capture.S: a compiled function would
+ * have put some of its caller's registers into a frame of its own, which is gone when it returns.  From sp:
+ * a word of padding, the 6 registers, the return address, and then the caller's frame. */
+long blocking_begin(void *unused, char *sp)
 {
-    struct thread *self = arg;
-    for (int i = 0; i < 7; i++) /* 6 registers above one word of padding (capture.S) */
-        self->blocked_registers[i] = ((void **)(void *)sp)[i];
-    return 0;
-}
-
-__attribute__((noinline)) void grey_blocking_begin(void)
-{
+    enum { REGISTERS = 6 };
+    (void)unused;
     struct thread *self = thread_self();
     if (self == NULL)
         self = heap_thread("grey_blocking_begin");
@@ -101,9 +101,12 @@ __attribute__((noinline)) void grey_blocking_begin(void)
         os_fatal(NULL, "no memory to attach the thread: attach threads first");
     /* cppcheck-suppress nullPointerRedundantCheck ; os_fatal does not return */
     if (self->blocking_depth++ != 0)
-        return;
-    mutator_capture(save_registers, self);
-    become_blocked(self, __builtin_frame_address(0));
+        return 0;
+    void **saved = (void **)(void *)sp + 1;
+    for (int i = 0; i < 8; i++)
+        self->blocked_registers[i] = i < REGISTERS ? saved[i] : NULL;
+    become_blocked(self, (char *)(saved + REGISTERS + 1));
+    return 0;
 }
 
 void grey_blocking_end(void)

@@ -48,6 +48,18 @@ mutator_capture:
     ret
     .cfi_endproc
     .size   mutator_capture, .-mutator_capture
+
+/* void grey_blocking_begin(void): blocking_begin with the caller's registers as they are (blocking.c). */
+    .globl  grey_blocking_begin
+    .type   grey_blocking_begin, @function
+grey_blocking_begin:
+    .cfi_startproc
+    endbr64
+    leaq    blocking_begin(%rip), %rdi
+    xorl    %esi, %esi
+    jmp     mutator_capture
+    .cfi_endproc
+    .size   grey_blocking_begin, .-grey_blocking_begin
 #else
 #error "grey: no register capture for this processor"
 #endif

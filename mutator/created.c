@@ -16,6 +16,8 @@
 static struct os_lock join_lock = OS_LOCK_INIT(OS_RANK_JOIN);
 static struct mutator_created *records;
 static struct pool records_pool;
+/* The calling thread's own record.  Not in its block: a thread may detach, attach again, and end. */
+static __thread struct mutator_created *mine __attribute__((tls_model("initial-exec")));
 
 struct os_lock *created_lock(void) { return &join_lock; }
 
@@ -67,14 +69,28 @@ static void record_free(struct mutator_created *record)
         thread_leave(self);
 }
 
-/* By the thread that ends, after it detached: nobody joins a detached thread. */
-void created_finished(struct mutator_created *record)
+/* By the thread that ends, once: nobody joins a detached thread. */
+void created_finished(void)
 {
+    struct thread *self = thread_self();
+    if (mine == NULL)
+        return;
+    if (self != NULL)
+        thread_enter(self);
     os_lock(&join_lock);
-    record->finished = true;
-    if (record->detached)
-        unlink_and_free(record);
+    /* Not there any more: the library was shut down after this thread had detached. */
+    struct mutator_created *record = records;
+    while (record != NULL && record != mine)
+        record = record->next;
+    if (record != NULL) {
+        record->finished = true;
+        if (record->detached)
+            unlink_and_free(record);
+    }
+    mine = NULL;
     os_unlock(&join_lock);
+    if (self != NULL)
+        thread_leave(self);
 }
 
 static void *run(void *argument)
@@ -83,7 +99,7 @@ static void *run(void *argument)
     struct thread *block = record->block;
     if (registry_attach(block) != 0)
         os_fatal(record, "a new thread cannot be attached: out of memory");
-    block->created = record;
+    mine = record;
     void *(*start)(void *) = record->start;
     /* Attached, so this load is of a pointer that the next answer shows. */
     void *result = start(__atomic_load_n(&record->arg, __ATOMIC_ACQUIRE));
@@ -222,10 +238,9 @@ int grey_thread_join(pthread_t thread, void **result)
 void created_fork_child(void)
 {
     os_lock_init(&join_lock, OS_RANK_JOIN);
-    struct thread *self = thread_self();
     for (struct mutator_created *c = records, *next; c != NULL; c = next) {
         next = c->next;
-        if (self == NULL || self->created != c)
+        if (c != mine)
             unlink_and_free(c);
     }
 }

@@ -295,11 +295,14 @@ static void warn_if_stuck(struct thread *thread)
             (int)thread->tid, (unsigned long long)((now - thread->requested_at) / 1000000000), handshake_signal);
 }
 
+/* List lock. */
 static void send_signal(struct thread *thread)
 {
     if (syscall(SYS_tgkill, getpid(), thread->tid, handshake_signal) == 0) {
         thread->signalled = true;
         os_count(OS_COUNT_signals_sent, 1);
+    } else if (errno == ESRCH) {
+        registry_lost(thread);
     } else if (errno != EAGAIN) { /* EAGAIN: the queue is full; tried again */
         os_internal(thread, "cannot signal thread %d: error %d", (int)thread->tid, errno);
     }
@@ -309,7 +312,8 @@ static void send_signal(struct thread *thread)
 static void look_at_threads(bool signals)
 {
     mutator_lock_list();
-    for (struct thread *t = mutator_first(); t != NULL; t = t->next) {
+    for (struct thread *t = mutator_first(), *next; t != NULL; t = next) {
+        next = t->next; /* a lost one leaves the list */
         if (atomic_load_explicit(&t->request, memory_order_acquire) == 0 || answer_for(t))
             continue;
         if (signals && !t->signalled)

@@ -10,6 +10,7 @@ void handshake_enter_list(struct thread *self);
 void handshake_count_exit(struct thread *self);
 void handshake_fork_child(void);
 void fence_init(void);
+long blocking_begin(void *unused, char *sp); /* called by capture.S */
 
 /* A thread made by grey_thread_create: argument and result travel in barriered root slots (2.5). */
 struct mutator_created {
@@ -20,12 +21,15 @@ struct mutator_created {
     bool id_known, detached, finished;
     struct mutator_created *next; /* join lock */
 };
-void created_finished(struct mutator_created *record);
+void created_finished(void);
 void created_fork_child(void);
 void created_shutdown(void);
 struct os_lock *created_lock(void);
 struct thread *registry_take_block(void);
 void registry_put_block(struct thread *block);
 int registry_attach(struct thread *block);
+/* List lock: a thread that is gone and never detached. */
+void registry_lost(struct thread *block);
+void stacks_forget(struct thread *self); /* list lock: its registered stacks */
 
 #endif

@@ -159,7 +159,6 @@ int registry_attach(struct thread *block)
     atomic_store_explicit(&block->tid, (pid_t)syscall(SYS_gettid), memory_order_relaxed);
     block->self = pthread_self();
     block->stacks = NULL;
-    block->created = NULL;
     block->assist_debt = 0;
     block->sweep_debt = 0;
     block->blocking_depth = 0;
@@ -206,10 +205,9 @@ struct thread *mutator_attach(void)
 
 /* ---- detach ----------------------------------------------------------------------------------------------- */
 
-static void detach(struct thread *self)
+/* List lock. */
+static void leave_list(struct thread *self)
 {
-    handshake_enter_list(self);
-    HOOK(EXIT, self);
     heap_give_up_runs(self);
     shade_hand_over(self, false);
     if (self->copy != NULL)
@@ -218,6 +216,7 @@ static void detach(struct thread *self)
     if (self->grey != NULL)
         work_block_put(self->grey);
     self->grey = NULL;
+    stacks_forget(self);
     handshake_count_exit(self);
     if (self->previous != NULL)
         self->previous->next = self->next;
@@ -228,13 +227,28 @@ static void detach(struct thread *self)
     os_count(OS_COUNT_threads_detached, 1);
     atomic_store_explicit(&self->attached, 0, memory_order_release);
     atomic_fetch_sub_explicit(&n_attached, 1, memory_order_relaxed);
+    self->next_free = free_blocks;
+    free_blocks = self;
+}
+
+/* It ended past its key destructors: it attached in the last ones, or left by the system call.  Its thread
+ * storage is gone too. */
+void registry_lost(struct thread *block)
+{
+    leave_list(block);
+    atomic_store_explicit(&block->state, THREAD_RUNNING, memory_order_relaxed);
+}
+
+static void detach(struct thread *self)
+{
+    handshake_enter_list(self);
+    HOOK(EXIT, self);
+    leave_list(self);
     grey_tls_.runs = NULL;
     grey_tls_.n_runs = 0;
     grey_tls_.thread = NULL;
     uint32_t busy = atomic_load_explicit(&self->busy, memory_order_relaxed);
     atomic_store_explicit(&self->busy, busy + 1, memory_order_release);
-    self->next_free = free_blocks;
-    free_blocks = self;
     mutator_unlock_list();
     work_wake();
 }
@@ -275,16 +289,13 @@ static void at_thread_exit(void *value)
         return;
     }
     struct thread *self = thread_self();
-    if (self == NULL)
-        return;
-    if (self->blocking_depth != 0) {
+    if (self != NULL && self->blocking_depth != 0) {
         self->blocking_depth = 1;
         grey_blocking_end();
     }
-    struct mutator_created *created = self->created;
-    detach(self);
-    if (created != NULL)
-        created_finished(created);
+    created_finished();
+    if (self != NULL)
+        detach(self);
 }
 
 /* ---- start, end, fork ---------------------------------------------------------------------------------------- */
@@ -371,6 +382,7 @@ void mutator_fork_child(void)
         if (atomic_load(&self->state) == THREAD_HELD)
             atomic_store(&self->state, THREAD_BLOCKED);
         self->held_blocked = false;
+        self->scanned_cycle = 0; /* an abandoned cycle's number comes again: not parked in that one */
     }
     atomic_store(&n_attached, self != NULL ? 1 : 0);
     created_fork_child();

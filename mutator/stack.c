@@ -12,7 +12,7 @@
  * whole, its mapped part, since it isn't known where it was left (MK-23).
  */
 #include "barrier/barrier.h"
-#include "mutator/mutator.h"
+#include "mutator/internal.h"
 
 #include <errno.h>
 #include <signal.h>
@@ -178,6 +178,15 @@ static void node_free(struct thread_stack *node)
     os_lock(&pool_lock);
     pool_free(&stacks_pool, node);
     os_unlock(&pool_lock);
+}
+
+void stacks_forget(struct thread *self)
+{
+    while (self->stacks != NULL) {
+        struct thread_stack *node = self->stacks;
+        self->stacks = node->next;
+        node_free(node);
+    }
 }
 
 int grey_stack_add(void *low, void *high)

@@ -62,7 +62,6 @@ struct thread {
 
     char *stack_low, *stack_high;
     struct thread_stack *stacks; /* changed by the owner under the list lock */
-    struct mutator_created *created; /* of grey_thread_create, else NULL */
 
     struct mark_block *grey; /* grey buffer */
     struct mark_block *copy; /* where the next answer's words go */

@@ -57,7 +57,16 @@ void heap_collect_twice(void)
     grey_collect();
 }
 
-__attribute__((noinline)) void heap_reuse_free_memory(void)
+void heap_assert_freed(const struct grey_stats *before, uint64_t n)
+{
+    heap_collect_twice();
+    struct grey_stats after = heap_figures();
+    uint64_t freed = after.freed_objects - before->freed_objects;
+    if (freed < n - n / 10)
+        fail_msg("only %llu of %llu objects died", (unsigned long long)freed, (unsigned long long)n);
+}
+
+__attribute__((noinline)) static void fill_free_memory(void)
 {
     for (size_t size = 16; size <= 1024; size += size < 256 ? 16 : 64)
         for (int i = 0; i < 300; i++) {
@@ -68,6 +77,12 @@ __attribute__((noinline)) void heap_reuse_free_memory(void)
             assert_non_null(p);
             memset(p, 0xee, size);
         }
+}
+
+void heap_reuse_free_memory(void)
+{
+    fill_free_memory();
+    heap_collect_twice();
 }
 
 static uint64_t word_of(uint64_t number, size_t i) { return (number + 1) * 0x9e3779b97f4a7c15u ^ i; }

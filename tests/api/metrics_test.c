@@ -13,6 +13,7 @@
 #include <cmocka.h>
 #include <fcntl.h>
 #include <math.h>
+#include <sched.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -221,11 +222,12 @@ static void totals_are_sums(void **unused)
     assert_true(low <= total + 1e-6 && total <= high + 1e-6); /* time goes on between readings */
 }
 
-static _Atomic int answering;
+static _Atomic int answering, started;
 
 /* A thread that runs during the cycles, so that there are pauses to look at. */
 static void *answer_handshakes(void *unused)
 {
+    started = 1;
     while (answering)
         grey_safepoint();
     return unused;
@@ -238,6 +240,8 @@ static void histograms_agree(void **unused)
     pthread_t thread;
     answering = 1;
     assert_int_equal(grey_thread_create(&thread, NULL, answer_handshakes, NULL), 0);
+    while (!started)
+        sched_yield();
     for (int i = 0; i < 3; i++)
         grey_collect();
     answering = 0;
