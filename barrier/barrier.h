@@ -18,7 +18,11 @@
 /* ---- blocks and queues (barrier/work.c) --------------------------------------------------------------- */
 
 enum { MARK_BLOCK_BYTES = 4096, MARK_BLOCK_ENTRIES = MARK_BLOCK_BYTES / 8 - 2 };
-enum { GREY_BUFFER = 510, GREY_BUFFER_SMALL = 9, WORK_SHARE = 255 }; /* BA-7 (a block less its header), MK-5 */
+enum {
+    GREY_BUFFER = 510,
+    GREY_BUFFER_SMALL = 9,
+    WORK_SHARE = 255
+}; /* BA-7 (a block less its header), MK-5 */
 struct mark_block {
     uint32_t count;
     _Atomic uint32_t next; /* number of the next block in a stack, 0 = none */
@@ -55,6 +59,7 @@ bool work_available(void);
 void work_push_copy(struct mark_block *block);
 struct mark_block *work_pop_copy(void);
 void work_wake(void);
+void work_done(void); /* nothing is pending, or no copy untested: the collector may be waiting for it */
 
 /* ---- shading (barrier/shade.c) ---------------------------------------------------------------------------- */
 

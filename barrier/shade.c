@@ -96,10 +96,7 @@ bool shade(struct thread *self, uintptr_t p)
 }
 
 /* Memory of the program that other threads may be writing: a word is read once, whole. */
-static OS_UNSANITIZED uintptr_t load_word(const void *slot)
-{
-    return *(const volatile uintptr_t *)slot;
-}
+static OS_UNSANITIZED uintptr_t load_word(const void *slot) { return *(const volatile uintptr_t *)slot; }
 
 static const char *align_up(const void *p) { return (const char *)(((uintptr_t)p + 7) & ~(uintptr_t)7); }
 
@@ -128,7 +125,8 @@ void shade_range(struct thread *self, const void *start, size_t size)
 static bool already_marked(uintptr_t p)
 {
     unsigned bit = heap_bit(p);
-    return atomic_load_explicit(&heap.bits[heap_page(p)].mark[bit >> 6], memory_order_relaxed) >> (bit & 63) & 1;
+    return atomic_load_explicit(&heap.bits[heap_page(p)].mark[bit >> 6], memory_order_relaxed) >> (bit & 63) &
+           1;
 }
 
 void grey_shade_(const void *value)

@@ -87,7 +87,8 @@ static void push(_Atomic uint64_t *head, struct mark_block *block)
         atomic_store_explicit(&block->next, (uint32_t)old, memory_order_relaxed);
         new = ((old >> 32) + 1) << 32 | number_of(block);
         /* release: pairs with the acquire in pop, for the block's contents */
-    } while (!atomic_compare_exchange_weak_explicit(head, &old, new, memory_order_acq_rel, memory_order_relaxed));
+    } while (
+        !atomic_compare_exchange_weak_explicit(head, &old, new, memory_order_acq_rel, memory_order_relaxed));
 }
 
 static struct mark_block *pop(_Atomic uint64_t *head)
@@ -99,7 +100,8 @@ static struct mark_block *pop(_Atomic uint64_t *head)
             return NULL;
         block = &blocks[(uint32_t)old - 1];
         new = ((old >> 32) + 1) << 32 | atomic_load_explicit(&block->next, memory_order_relaxed);
-    } while (!atomic_compare_exchange_weak_explicit(head, &old, new, memory_order_acq_rel, memory_order_acquire));
+    } while (
+        !atomic_compare_exchange_weak_explicit(head, &old, new, memory_order_acq_rel, memory_order_acquire));
     return block;
 }
 
@@ -160,6 +162,13 @@ void work_wake(void)
     atomic_fetch_add_explicit(&work_signal, 1, memory_order_release);
     if (atomic_load_explicit(&work_idle, memory_order_seq_cst) != 0)
         os_wake(&work_signal, 1 << 20);
+}
+
+/* The collector waits for a count to reach 0 and is not among the idle tracers: wakes whoever sleeps. */
+void work_done(void)
+{
+    atomic_fetch_add_explicit(&work_signal, 1, memory_order_release);
+    os_wake(&work_signal, 1 << 20);
 }
 
 void work_push(struct mark_block *block, bool wake)

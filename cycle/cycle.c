@@ -33,7 +33,10 @@ static uint64_t library_start;
 size_t (*cycle_verify)(int fd);
 
 uint64_t cycle_number(void) { return atomic_load_explicit(&cycle, memory_order_acquire); }
-enum cycle_step cycle_step(void) { return (enum cycle_step)atomic_load_explicit(&step, memory_order_relaxed); }
+enum cycle_step cycle_step(void)
+{
+    return (enum cycle_step)atomic_load_explicit(&step, memory_order_relaxed);
+}
 static void enter_step(enum cycle_step s) { atomic_store_explicit(&step, s, memory_order_relaxed); }
 
 const char *cycle_step_name(enum cycle_step s)
@@ -79,7 +82,10 @@ static void arm(void)
     HOOK(AFTER_ARM, NULL);
 }
 
-static void blacken_thread(struct thread *thread, void *bytes) { *(uint64_t *)bytes += heap_blacken_runs(thread); }
+static void blacken_thread(struct thread *thread, void *bytes)
+{
+    *(uint64_t *)bytes += heap_blacken_runs(thread);
+}
 
 /* 1.2.  Afterwards everything that is born is black.  The FENCE before the runs are read is needed: a run
  * taken by who still saw the old number would be skipped as new (M_NOFENCE). */

@@ -15,11 +15,12 @@
 enum { PACER_HISTORY = 4 };
 
 struct pacer {
-    int percent;          /* -1 = off */
-    size_t memory_limit;  /* SIZE_MAX = none */
+    int percent;         /* -1 = off */
+    size_t memory_limit; /* SIZE_MAX = none */
     /* of the last cycle */
     uint64_t marked, stacks, roots, scanned;
-    double cons_mark[PACER_HISTORY]; /* bytes allocated for each byte scanned, at a quarter of the processors */
+    double
+        cons_mark[PACER_HISTORY]; /* bytes allocated for each byte scanned, at a quarter of the processors */
     double cons_mark_now;
     uint64_t goal, trigger, runway;
 };

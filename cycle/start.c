@@ -124,10 +124,7 @@ void start_ensure(void)
         os_fatal(NULL, "cannot start: error %d", error);
 }
 
-struct thread *start_and_attach(void)
-{
-    return ensure() == 0 ? mutator_attach() : NULL;
-}
+struct thread *start_and_attach(void) { return ensure() == 0 ? mutator_attach() : NULL; }
 
 void grey_shutdown(void)
 {

@@ -36,7 +36,7 @@ enum { PIECE = 128 << 10 };
 
 struct heap heap;
 static char zero_object[HEAP_GRANULE] __attribute__((aligned(16))); /* AL-1 */
-static _Atomic uint64_t reported_bytes, reported_objects; /* heap_allocated never goes back */
+static _Atomic uint64_t reported_bytes, reported_objects;           /* heap_allocated never goes back */
 
 /* ---- zeroing ------------------------------------------------------------------------------------ */
 
@@ -296,10 +296,7 @@ struct thread *heap_thread(const char *what)
 }
 
 /* Tries twice with a collection in between (AL-14). */
-static bool memory_came_back(int attempt)
-{
-    return attempt == 0 && heap_calls.collect_for_memory();
-}
+static bool memory_came_back(int attempt) { return attempt == 0 && heap_calls.collect_for_memory(); }
 
 static void *out_of_memory(void)
 {
@@ -346,7 +343,8 @@ static struct span *build_large(struct thread *self, size_t pages, size_t alignm
     }
 }
 
-static void *large(struct thread *self, size_t size, size_t alignment, uint32_t layout, uint32_t type, bool zeroed)
+static void *large(struct thread *self, size_t size, size_t alignment, uint32_t layout, uint32_t type,
+                   bool zeroed)
 {
     if (size > SIZE_LIMIT || size > heap.reserved)
         return out_of_memory();
@@ -523,9 +521,10 @@ static void *alloc_like(struct thread *self, const struct heap_object *object, s
     }
     case LAYOUT_HEADER:
     case LAYOUT_LARGE_TYPED: {
-        uint64_t header = layout->kind == LAYOUT_HEADER
-                              ? __atomic_load_n((uint64_t *)(object->base + object->size) - 1, __ATOMIC_RELAXED)
-                              : heap_span_of(object->base)->type;
+        uint64_t header =
+            layout->kind == LAYOUT_HEADER
+                ? __atomic_load_n((uint64_t *)(object->base + object->size) - 1, __ATOMIC_RELAXED)
+                : heap_span_of(object->base)->type;
         size_t unit = heap_type((uint32_t)header - 1)->size;
         return alloc_typed(self, (uint32_t)header - 1, (size + unit - 1) / unit * unit);
     }
@@ -587,7 +586,8 @@ static uint64_t never_back(_Atomic uint64_t *reported, uint64_t value)
 static void runs_left(uint64_t *bytes, uint64_t *cells)
 {
     *bytes = *cells = 0;
-    for (struct thread *t = atomic_load_explicit(&thread_blocks, memory_order_acquire); t != NULL; t = t->next_block)
+    for (struct thread *t = atomic_load_explicit(&thread_blocks, memory_order_acquire); t != NULL;
+         t = t->next_block)
         if (atomic_load_explicit(&t->attached, memory_order_acquire))
             heap_runs_left(t, bytes, cells);
 }

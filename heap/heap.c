@@ -107,7 +107,8 @@ void heap_unmark_free(uintptr_t base)
 
 size_t heap_usable(const struct heap_object *object)
 {
-    return heap_layouts[object->layout].kind == LAYOUT_HEADER ? object->size - sizeof(uint64_t) : object->size;
+    return heap_layouts[object->layout].kind == LAYOUT_HEADER ? object->size - sizeof(uint64_t)
+                                                              : object->size;
 }
 
 size_t grey_size(const void *p)
@@ -164,7 +165,7 @@ int grey_type_init(struct grey_type *type, const char *name, size_t size, const 
         memcpy(bits, pointer_bits, bytes);
     if (length != 0)
         memcpy(copy, name, length);
-    *type = (struct grey_type){.name = copy, .size = size, .bits = bits, .n_words = n_words,
-                               .run = (uint32_t *)(void *)memory};
+    *type = (struct grey_type){
+        .name = copy, .size = size, .bits = bits, .n_words = n_words, .run = (uint32_t *)(void *)memory};
     return 0;
 }

@@ -22,7 +22,11 @@
 #include "os/os.h"
 #include "os/thread.h"
 
-enum { HEAP_GRANULE = 16, HEAP_CHUNK_SHIFT = 23, HEAP_CHUNK_PAGES = 1 << (HEAP_CHUNK_SHIFT - GREY_PAGE_SHIFT) };
+enum {
+    HEAP_GRANULE = 16,
+    HEAP_CHUNK_SHIFT = 23,
+    HEAP_CHUNK_PAGES = 1 << (HEAP_CHUNK_SHIFT - GREY_PAGE_SHIFT)
+};
 #define HEAP_CHUNK ((size_t)1 << HEAP_CHUNK_SHIFT)
 
 struct page_bits {
@@ -77,9 +81,9 @@ extern _Atomic uint32_t heap_n_layouts;
 struct heap_type {
     const char *name;
     size_t size;
-    size_t words;        /* whole words in one object */
+    size_t words;         /* whole words in one object */
     const uint64_t *bits; /* bit i: word i is a pointer */
-    size_t last;         /* words up to and with the last pointer; 0 = leaf */
+    size_t last;          /* words up to and with the last pointer; 0 = leaf */
     bool all_pointers;
     uint32_t layout; /* of one object; 0 = none: header or large */
 };
@@ -96,12 +100,12 @@ struct span {
     uint32_t layout;
     _Atomic uint8_t place;
     bool needs_zero;
-    uint8_t parity; /* of the full list it is in */
+    uint8_t parity;      /* of the full list it is in */
     uint32_t free_index; /* cells below it are allocated */
     uint32_t live;       /* allocation bits set */
     uint32_t next, previous;
-    uint32_t type;       /* LAYOUT_LARGE_TYPED: number + 1 */
-    size_t bytes;        /* large: usable size */
+    uint32_t type;        /* LAYOUT_LARGE_TYPED: number + 1 */
+    size_t bytes;         /* large: usable size */
     struct thread *owner; /* SPAN_OWNED, SPAN_BUILDING */
 };
 
@@ -110,24 +114,28 @@ struct heap {
     _Atomic size_t extent; /* bytes from base that are mapped; grows only */
     size_t reserved;
     struct page_bits *bits;
-    _Atomic uint32_t *info;       /* a page: layout + 1, and its place in the span (heap_info_*); 0 = free */
-    _Atomic uint32_t *page_span;  /* a page: number of its span */
-    struct span *spans;           /* number 0 is none */
-    _Atomic uint32_t n_spans;     /* numbers handed out so far, + 1 */
+    _Atomic uint32_t *info;      /* a page: layout + 1, and its place in the span (heap_info_*); 0 = free */
+    _Atomic uint32_t *page_span; /* a page: number of its span */
+    struct span *spans;          /* number 0 is none */
+    _Atomic uint32_t n_spans;    /* numbers handed out so far, + 1 */
     _Atomic uint64_t black_cycle, sweep_cycle; /* docs/protocol.md section 1 */
-    _Atomic uint64_t live;        /* bytes: marked by the last cycle + runs and large objects since */
+    _Atomic uint64_t live; /* bytes: marked by the last cycle + runs and large objects since */
     _Atomic uint64_t pages_in_use;
 };
 extern struct heap heap;
 
 /* Layout + 1 in the high half, page index within the span in the low. For large spans the low is 0. */
-static inline uint32_t heap_info_make(uint32_t layout, uint32_t offset) { return (layout + 1) << 16 | offset; }
+static inline uint32_t heap_info_make(uint32_t layout, uint32_t offset)
+{
+    return (layout + 1) << 16 | offset;
+}
 static inline uint32_t heap_info_layout(uint32_t info) { return (info >> 16) - 1; }
 static inline uint32_t heap_info_offset(uint32_t info) { return info & 0xffff; }
 
 static inline bool heap_contains(uintptr_t p)
 {
-    return p - (uintptr_t)heap.base < atomic_load_explicit(&heap.extent, memory_order_relaxed);
+    /* acquire: pairs with the release in grow (pages.c): the tables for what is inside are mapped */
+    return p - (uintptr_t)heap.base < atomic_load_explicit(&heap.extent, memory_order_acquire);
 }
 static inline size_t heap_page(uintptr_t p) { return (p - (uintptr_t)heap.base) >> GREY_PAGE_SHIFT; }
 static inline char *heap_page_address(size_t page) { return heap.base + (page << GREY_PAGE_SHIFT); }
@@ -142,13 +150,17 @@ static inline unsigned heap_bit(uintptr_t p) { return (unsigned)(p >> 4) & 511; 
 static inline bool heap_marked(uintptr_t base)
 {
     unsigned bit = heap_bit(base);
-    return atomic_load_explicit(&heap.bits[heap_page(base)].mark[bit >> 6], memory_order_relaxed) >> (bit & 63) & 1;
+    return atomic_load_explicit(&heap.bits[heap_page(base)].mark[bit >> 6], memory_order_relaxed) >>
+               (bit & 63) &
+           1;
 }
 static inline bool heap_cell_allocated(uintptr_t base)
 {
     unsigned bit = heap_bit(base);
     /* acquire: pairs with the allocator's fence before it sets the bits (AL-8) */
-    return atomic_load_explicit(&heap.bits[heap_page(base)].alloc[bit >> 6], memory_order_acquire) >> (bit & 63) & 1;
+    return atomic_load_explicit(&heap.bits[heap_page(base)].alloc[bit >> 6], memory_order_acquire) >>
+               (bit & 63) &
+           1;
 }
 /* Sets the mark; true if this call set it.  Tests first: a read-modify-write costs six times a load. */
 static inline bool heap_mark(uintptr_t base)
@@ -220,12 +232,12 @@ void heap_fork_child(void);
 
 /* What heap needs of higher rooms; cycle/start.c defines it. */
 struct heap_calls {
-    struct thread *(*attach)(void);         /* attaches the caller, starting the library; NULL: ENOMEM */
-    void (*sweep)(struct span *span);       /* flag held */
-    void (*sweep_some)(size_t pages);       /* sweeps until as many pages were reclaimed, or all is swept */
+    struct thread *(*attach)(void);   /* attaches the caller, starting the library; NULL: ENOMEM */
+    void (*sweep)(struct span *span); /* flag held */
+    void (*sweep_some)(size_t pages); /* sweeps until as many pages were reclaimed, or all is swept */
     void (*allocated)(struct thread *self, size_t bytes); /* outside sections: trigger, assist, gcstress */
     void (*grow_runs)(struct thread *self, uint32_t n);   /* runs array to at least n, under the list lock */
-    bool (*collect_for_memory)(void);       /* AL-14: a full cycle, at most 1 s */
+    bool (*collect_for_memory)(void);                     /* AL-14: a full cycle, at most 1 s */
 };
 extern const struct heap_calls heap_calls;
 

@@ -27,8 +27,8 @@ enum { WORDS = HEAP_CHUNK_PAGES / 64 };
 static struct os_lock pages_lock = OS_LOCK_INIT(OS_RANK_PAGES);
 static uint64_t *free_bits, *dirty_bits, *released_bits;
 static struct summary *summaries;
-static size_t n_chunks;     /* mapped */
-static size_t first_chunk;  /* no free page below it */
+static size_t n_chunks;    /* mapped */
+static size_t first_chunk; /* no free page below it */
 static _Atomic uint64_t n_free, n_released;
 
 /* A flat table indexed by page or chunk: reserved for the whole heap, made ready as the heap grows. */
@@ -83,11 +83,13 @@ static int table_extend(int which, size_t chunks)
 
 int pages_init(void)
 {
-    static const size_t per_chunk[TABLES] = {
-        [TABLE_BITS] = HEAP_CHUNK_PAGES * sizeof(struct page_bits), [TABLE_INFO] = HEAP_CHUNK_PAGES * 4,
-        [TABLE_SPAN] = HEAP_CHUNK_PAGES * 4, [TABLE_FREE] = HEAP_CHUNK_PAGES / 8,
-        [TABLE_DIRTY] = HEAP_CHUNK_PAGES / 8, [TABLE_RELEASED] = HEAP_CHUNK_PAGES / 8,
-        [TABLE_SUMMARY] = sizeof(struct summary)};
+    static const size_t per_chunk[TABLES] = {[TABLE_BITS] = HEAP_CHUNK_PAGES * sizeof(struct page_bits),
+                                             [TABLE_INFO] = HEAP_CHUNK_PAGES * 4,
+                                             [TABLE_SPAN] = HEAP_CHUNK_PAGES * 4,
+                                             [TABLE_FREE] = HEAP_CHUNK_PAGES / 8,
+                                             [TABLE_DIRTY] = HEAP_CHUNK_PAGES / 8,
+                                             [TABLE_RELEASED] = HEAP_CHUNK_PAGES / 8,
+                                             [TABLE_SUMMARY] = sizeof(struct summary)};
     os_lock_init(&pages_lock, OS_RANK_PAGES);
     for (int i = 0; i < TABLES; i++) {
         int error = table_init(i, per_chunk[i]);
@@ -357,7 +359,8 @@ size_t pages_release(void)
             if (!(free_bits[i] & ~released_bits[i] & (uint64_t)1 << page % 64))
                 continue;
             while (page + run < end && run < HEAP_CHUNK_PAGES &&
-                   (free_bits[(page + run) / 64] & ~released_bits[(page + run) / 64]) >> (page + run) % 64 & 1)
+                   (free_bits[(page + run) / 64] & ~released_bits[(page + run) / 64]) >> (page + run) % 64 &
+                       1)
                 run++;
             break;
         }

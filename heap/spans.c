@@ -149,7 +149,8 @@ void span_publish(struct span *span, uint32_t layout, enum span_place place)
 void span_free(struct span *span)
 {
     uint32_t first = span->first_page, pages = span->pages;
-    bool published = span->layout != 0 || atomic_load_explicit(&span->place, memory_order_relaxed) != SPAN_BUILDING;
+    bool published =
+        span->layout != 0 || atomic_load_explicit(&span->place, memory_order_relaxed) != SPAN_BUILDING;
     atomic_store_explicit(&span->place, SPAN_NONE, memory_order_relaxed);
     if (published)
         for (uint32_t i = 0; i < pages; i++)

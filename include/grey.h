@@ -68,10 +68,10 @@ struct grey_options {
     int signal;          /* handshake signal; 0 = SIGRTMIN+2 */
     const char *debug;   /* as GREY_DEBUG; NULL = environment */
 };
-#define GREY_OPTIONS_INIT                                                                             \
-    {                                                                                                 \
-        sizeof(struct grey_options), GREY_PERCENT_FROM_ENVIRONMENT,                                   \
-            GREY_MEMORY_LIMIT_FROM_ENVIRONMENT, 0, 0, 0                                               \
+#define GREY_OPTIONS_INIT                                                                                    \
+    {                                                                                                        \
+        sizeof(struct grey_options), GREY_PERCENT_FROM_ENVIRONMENT, GREY_MEMORY_LIMIT_FROM_ENVIRONMENT, 0,   \
+            0, 0                                                                                             \
     }
 
 /* Starts the library; NULL takes everything from the environment (GREY_GC, GREY_MEMLIMIT, GREY_PROCS,
@@ -119,8 +119,8 @@ GREY_API int grey_thread_detach(void);
 
 /* pthread_create for a thread that is attached from the start; arg and the value that start returns
  * may be heap pointers.  Errors: those of pthread_create, ENOMEM. */
-GREY_API int grey_thread_create(pthread_t *thread, const pthread_attr_t *attributes,
-                                void *(*start)(void *), void *arg);
+GREY_API int grey_thread_create(pthread_t *thread, const pthread_attr_t *attributes, void *(*start)(void *),
+                                void *arg);
 
 /* pthread_join that carries a heap pointer safely; waits in a blocking region.  A value given to
  * pthread_exit is not carried (ER-5a). */
@@ -176,15 +176,15 @@ struct grey_type {
  * pointers.  A type has no size limit.  A field that isn't one pointer wide is refused at compile
  * time. */
 #define GREY_ARRAY(field, n) (field, n)
-#define GREY_TYPE(id, T, ...)                                                                         \
-    static const struct grey_field_ id##_fields_[] = {GREY_EACH_(GREY_FIELD_, T, __VA_ARGS__)};       \
-    __attribute__((unused)) static uint32_t id##_run_;                                                \
-    __attribute__((unused)) static const struct grey_type id = {                                      \
+#define GREY_TYPE(id, T, ...)                                                                                \
+    static const struct grey_field_ id##_fields_[] = {GREY_EACH_(GREY_FIELD_, T, __VA_ARGS__)};              \
+    __attribute__((unused)) static uint32_t id##_run_;                                                       \
+    __attribute__((unused)) static const struct grey_type id = {                                             \
         #T, sizeof(T), id##_fields_, sizeof(id##_fields_) / sizeof(id##_fields_[0]), 0, 0, &id##_run_}
 
 /* T holds no pointers. */
-#define GREY_TYPE_LEAF(id, T)                                                                         \
-    __attribute__((unused)) static uint32_t id##_run_;                                                \
+#define GREY_TYPE_LEAF(id, T)                                                                                \
+    __attribute__((unused)) static uint32_t id##_run_;                                                       \
     __attribute__((unused)) static const struct grey_type id = {#T, sizeof(T), 0, 0, 0, 0, &id##_run_}
 
 /* A type made at run time: bit i of pointer_bits (from the low bit of byte 0) says that word i holds
@@ -198,11 +198,11 @@ GREY_API int grey_type_init(struct grey_type *type, const char *name, size_t siz
 /* All of these: alignment 16 for sizes of 16 and more; size 0 gives one shared non-NULL address; out
  * of memory is a full cycle, release of free memory, one retry, then NULL with ENOMEM (AL-14).
  * Stores of heap pointers into new objects need grey_store like all others. */
-static inline void *grey_new(const struct grey_type *type);               /* zeroed; EINVAL */
+static inline void *grey_new(const struct grey_type *type);                /* zeroed; EINVAL */
 GREY_API void *grey_new_array(const struct grey_type *type, size_t count); /* zeroed; EOVERFLOW, EINVAL */
-static inline void *grey_alloc(size_t size); /* zeroed; every aligned word may be a pointer */
-static inline void *grey_alloc_leaf(size_t size);   /* never scanned; NOT zeroed */
-GREY_API void *grey_zalloc_leaf(size_t size);       /* never scanned; zeroed */
+static inline void *grey_alloc(size_t size);      /* zeroed; every aligned word may be a pointer */
+static inline void *grey_alloc_leaf(size_t size); /* never scanned; NOT zeroed */
+GREY_API void *grey_zalloc_leaf(size_t size);     /* never scanned; zeroed */
 GREY_API void *grey_alloc_leaf_aligned(size_t align, size_t size); /* align a power of two <= 2 MiB; EINVAL */
 
 /* An object of size bytes of the same kind and type as p, with p's contents.  NULL p is grey_alloc;
@@ -232,51 +232,50 @@ GREY_API void *grey_base(const void *p);
 #define GREY_CHECK_(slot, value) ((void)0)
 #else
 #define GREY_IS_POINTER_(x) (__builtin_classify_type(x) == 5)
-#define GREY_CHECK_(slot, value)                                                                      \
-    _Static_assert(!GREY_IS_POINTER_(*(slot)) ||                                                      \
-                       ((GREY_IS_POINTER_(value) || __builtin_constant_p(value)) &&                   \
-                        (__builtin_types_compatible_p(__typeof__(value), void *) ||                   \
-                         __builtin_types_compatible_p(__typeof__(1 ? (value) : *(slot)),              \
-                                                      __typeof__(*(slot))))),                         \
-                   "grey: a value of this type cannot be stored into this slot")
+#define GREY_CHECK_(slot, value)                                                                             \
+    _Static_assert(                                                                                          \
+        !GREY_IS_POINTER_(*(slot)) ||                                                                        \
+            ((GREY_IS_POINTER_(value) || __builtin_constant_p(value)) &&                                     \
+             (__builtin_types_compatible_p(__typeof__(value), void *) ||                                     \
+              __builtin_types_compatible_p(__typeof__(1 ? (value) : *(slot)), __typeof__(*(slot))))),        \
+        "grey: a value of this type cannot be stored into this slot")
 #endif
 
 /* *(slot) = value, release order. */
-#define grey_store(slot, value)                                                                       \
-    __extension__({                                                                                   \
-        GREY_CHECK_(slot, value);                                                                     \
-        __typeof__(slot) grey_slot_ = (slot);                                                         \
-        __typeof__(*grey_slot_) grey_value_ = (value);                                            \
-        __atomic_store_n(grey_slot_, grey_value_, __ATOMIC_RELEASE);                                  \
-        grey_after_store_((const void *)grey_value_);                                                 \
+#define grey_store(slot, value)                                                                              \
+    __extension__({                                                                                          \
+        GREY_CHECK_(slot, value);                                                                            \
+        __typeof__(slot) grey_slot_ = (slot);                                                                \
+        __typeof__(*grey_slot_) grey_value_ = (value);                                                       \
+        __atomic_store_n(grey_slot_, grey_value_, __ATOMIC_RELEASE);                                         \
+        grey_after_store_((const void *)grey_value_);                                                        \
     })
 
 /* Returns the old value; acq_rel. */
-#define grey_exchange(slot, value)                                                                    \
-    __extension__({                                                                                   \
-        GREY_CHECK_(slot, value);                                                                     \
-        __typeof__(slot) grey_slot_ = (slot);                                                         \
-        __typeof__(*grey_slot_) grey_value_ = (value);                                            \
-        __typeof__(*grey_slot_) grey_old_ =                                                       \
-            __atomic_exchange_n(grey_slot_, grey_value_, __ATOMIC_ACQ_REL);                           \
-        grey_after_store_((const void *)grey_value_);                                                 \
-        grey_old_;                                                                                    \
+#define grey_exchange(slot, value)                                                                           \
+    __extension__({                                                                                          \
+        GREY_CHECK_(slot, value);                                                                            \
+        __typeof__(slot) grey_slot_ = (slot);                                                                \
+        __typeof__(*grey_slot_) grey_value_ = (value);                                                       \
+        __typeof__(*grey_slot_) grey_old_ = __atomic_exchange_n(grey_slot_, grey_value_, __ATOMIC_ACQ_REL);  \
+        grey_after_store_((const void *)grey_value_);                                                        \
+        grey_old_;                                                                                           \
     })
 
 /* bool; as C11's strong compare-exchange with acq_rel/acquire; expected is an address, which receives
  * the slot's value on failure. */
-#define grey_compare_exchange(slot, expected, desired)                                                \
-    __extension__({                                                                                   \
-        GREY_CHECK_(slot, desired);                                                                   \
-        GREY_CHECK_(slot, *(expected));                                                               \
-        __typeof__(slot) grey_slot_ = (slot);                                                         \
-        __typeof__(*grey_slot_) *grey_expected_ = (expected);                                     \
-        __typeof__(*grey_slot_) grey_value_ = (desired);                                          \
-        bool grey_done_ = __atomic_compare_exchange_n(grey_slot_, grey_expected_, grey_value_, false, \
-                                                      __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE);            \
-        if (grey_done_)                                                                               \
-            grey_after_store_((const void *)grey_value_);                                             \
-        grey_done_;                                                                                   \
+#define grey_compare_exchange(slot, expected, desired)                                                       \
+    __extension__({                                                                                          \
+        GREY_CHECK_(slot, desired);                                                                          \
+        GREY_CHECK_(slot, *(expected));                                                                      \
+        __typeof__(slot) grey_slot_ = (slot);                                                                \
+        __typeof__(*grey_slot_) *grey_expected_ = (expected);                                                \
+        __typeof__(*grey_slot_) grey_value_ = (desired);                                                     \
+        bool grey_done_ = __atomic_compare_exchange_n(grey_slot_, grey_expected_, grey_value_, false,        \
+                                                      __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE);                   \
+        if (grey_done_)                                                                                      \
+            grey_after_store_((const void *)grey_value_);                                                    \
+        grey_done_;                                                                                          \
     })
 
 /* memmove of words that may be pointers; words are never torn.  to, from and size are multiples of 8
@@ -307,19 +306,19 @@ GREY_API void grey_root_unregister_(struct grey_root_ *root);
 
 /* A static variable of type T, registered when its object file is loaded and unregistered when that
  * is unloaded. */
-#define GREY_ROOT(T, name)                                                                            \
-    static __typeof__(T) name;                                                                        \
-    static struct grey_root_ name##_root_;                                                            \
-    __attribute__((constructor)) static void name##_root_add_(void)                                   \
-    {                                                                                                 \
-        name##_root_.start = (void *)&name;                                                           \
-        name##_root_.size = sizeof(name);                                                             \
-        grey_root_register_(&name##_root_);                                                           \
-    }                                                                                                 \
-    __attribute__((destructor)) static void name##_root_remove_(void)                                 \
-    {                                                                                                 \
-        grey_root_unregister_(&name##_root_);                                                         \
-    }                                                                                                 \
+#define GREY_ROOT(T, name)                                                                                   \
+    static __typeof__(T) name;                                                                               \
+    static struct grey_root_ name##_root_;                                                                   \
+    __attribute__((constructor)) static void name##_root_add_(void)                                          \
+    {                                                                                                        \
+        name##_root_.start = (void *)&name;                                                                  \
+        name##_root_.size = sizeof(name);                                                                    \
+        grey_root_register_(&name##_root_);                                                                  \
+    }                                                                                                        \
+    __attribute__((destructor)) static void name##_root_remove_(void)                                        \
+    {                                                                                                        \
+        grey_root_unregister_(&name##_root_);                                                                \
+    }                                                                                                        \
     typedef int name##_root_ends_here_ /* takes the semicolon, in C++ namespaces too */
 
 /* ---- look inside ------------------------------------------------------------------------------ */
@@ -329,20 +328,23 @@ GREY_API void grey_root_unregister_(struct grey_root_ *root);
 struct grey_stats {
     size_t size; /* sizeof(struct grey_stats), set by the caller: GREY_STATS_INIT */
     uint64_t cycles, forced_cycles;
-    uint64_t heap_live, heap_goal, heap_objects;   /* bytes, bytes, objects; objects as of now */
-    uint64_t mapped, released, metadata;           /* bytes */
+    uint64_t heap_live, heap_goal, heap_objects; /* bytes, bytes, objects; objects as of now */
+    uint64_t mapped, released, metadata;         /* bytes */
     uint64_t allocated_bytes, allocated_objects, freed_bytes, freed_objects; /* since start */
     uint64_t pause_count, pause_total_ns, pause_max_ns, pause_p50_ns, pause_p99_ns, pause_p9999_ns;
-    uint64_t assist_ns, worker_ns, sweep_ns;       /* processor time since start */
-    uint64_t handshakes, rescan_rounds;            /* answers of threads; rounds */
-    uint64_t threads;                              /* attached now */
+    uint64_t assist_ns, worker_ns, sweep_ns; /* processor time since start */
+    uint64_t handshakes, rescan_rounds;      /* answers of threads; rounds */
+    uint64_t threads;                        /* attached now */
     uint64_t foreign_regions, foreign_bytes, foreign_died;
     uint64_t arenas, arena_chunks_active, arena_chunks_reusable, arena_chunks_pending,
         arena_chunks_quarantined, arena_chunks_ready;
     uint64_t pins, weak, cleanups_queued, cleanups_run;
 };
 #ifndef __cplusplus
-#define GREY_STATS_INIT {.size = sizeof(struct grey_stats)}
+#define GREY_STATS_INIT                                                                                      \
+    {                                                                                                        \
+        .size = sizeof(struct grey_stats)                                                                    \
+    }
 #else
 #define GREY_STATS_INIT grey_stats_init_()
 static inline grey_stats grey_stats_init_()
@@ -487,13 +489,12 @@ static inline void *grey_alloc_leaf(size_t size)
 #define GREY_PAREN_(...) ~, 1
 #define GREY_IS_ARRAY_(x) GREY_PROBE_(GREY_PAREN_ x)
 #define GREY_FIELD_(T, x) GREY_CAT_(GREY_FIELD_, GREY_IS_ARRAY_(x))(T, x)
-#define GREY_FIELD_0(T, x)                                                                            \
-    {offsetof(T, x), sizeof(char[sizeof(((T *)0)->x) == sizeof(void *) ? 1 : -1])},
+#define GREY_FIELD_0(T, x) {offsetof(T, x), sizeof(char[sizeof(((T *)0)->x) == sizeof(void *) ? 1 : -1])},
 #define GREY_FIELD_1(T, x) GREY_FIELD_A_(T, GREY_FIRST_ x, GREY_COUNT_ x)
 #define GREY_FIRST_(field, n) field
 #define GREY_COUNT_(field, n) (n)
-#define GREY_FIELD_A_(T, field, n)                                                                    \
-    {offsetof(T, field), (n)*sizeof(char[sizeof(((T *)0)->field[0]) == sizeof(void *) ? 1 : -1])},
+#define GREY_FIELD_A_(T, field, n)                                                                           \
+    {offsetof(T, field), (n) * sizeof(char[sizeof(((T *)0)->field[0]) == sizeof(void *) ? 1 : -1])},
 /* clang-format off */
 #define GREY_EACH_(M, T, ...) GREY_CAT_(GREY_E_, GREY_N_ARGS_(__VA_ARGS__))(M, T, __VA_ARGS__)
 #define GREY_N_ARGS_(...) GREY_N_PICK_(__VA_ARGS__, 48, 47, 46, 45, 44, 43, 42, 41, 40, 39, 38, 37, 36, 35, 34, 33, 32, 31, 30, 29, 28, 27, 26, 25, \

@@ -27,10 +27,12 @@
 #include <cstddef>
 #include <type_traits>
 
-namespace grey {
+namespace grey
+{
 
-template <typename T> class field {
-public:
+template <typename T> class field
+{
+  public:
     field() = default; /* as the memory is: zeroed in a new heap object */
     field(T *value) { grey_store(&slot_, value); }
     field(std::nullptr_t) { store(nullptr); }
@@ -62,9 +64,12 @@ public:
     /* Returns the old value; acq_rel. */
     T *exchange(T *value) { return grey_exchange(&slot_, value); }
     /* True: stored.  False: expected has become the field's value.  Strong; acq_rel, acquire. */
-    bool compare_exchange(T *&expected, T *desired) { return grey_compare_exchange(&slot_, &expected, desired); }
+    bool compare_exchange(T *&expected, T *desired)
+    {
+        return grey_compare_exchange(&slot_, &expected, desired);
+    }
 
-private:
+  private:
     T *slot_;
 };
 
@@ -74,10 +79,7 @@ static_assert(std::is_trivially_default_constructible<field<int>>::value, "zeroe
 static_assert(std::is_trivially_destructible<field<int>>::value, "heap objects are never destroyed");
 
 /* grey_new and grey_new_array with the type that they give; nullptr with errno as those. */
-template <typename T> T *make(const grey_type &type)
-{
-    return static_cast<T *>(grey_new(&type));
-}
+template <typename T> T *make(const grey_type &type) { return static_cast<T *>(grey_new(&type)); }
 template <typename T> T *make_array(const grey_type &type, std::size_t count)
 {
     return static_cast<T *>(grey_new_array(&type, count));

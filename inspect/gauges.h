@@ -22,9 +22,9 @@ uint64_t heap_released_bytes(void);
 /* heap/: everything ever allocated, the unused rests of threads' runs subtracted.  Never decreases. */
 void heap_allocated(uint64_t *bytes, uint64_t *objects);
 
-uint64_t cycle_goal(void);         /* bytes */
-int cycle_percent(void);           /* -1: off */
-size_t cycle_memory_limit(void);   /* SIZE_MAX: none */
-uint64_t mutator_threads(void);    /* attached now */
+uint64_t cycle_goal(void);       /* bytes */
+int cycle_percent(void);         /* -1: off */
+size_t cycle_memory_limit(void); /* SIZE_MAX: none */
+uint64_t mutator_threads(void);  /* attached now */
 
 #endif

@@ -38,9 +38,8 @@ uint64_t histogram_high(unsigned bucket)
 void histogram_record(struct histogram *histogram, uint64_t value)
 {
     uint64_t max = atomic_load_explicit(&histogram->max, memory_order_relaxed);
-    while (value > max &&
-           !atomic_compare_exchange_weak_explicit(&histogram->max, &max, value, memory_order_relaxed,
-                                                  memory_order_relaxed))
+    while (value > max && !atomic_compare_exchange_weak_explicit(&histogram->max, &max, value,
+                                                                 memory_order_relaxed, memory_order_relaxed))
         ;
     atomic_fetch_add_explicit(&histogram->sum, value, memory_order_relaxed);
     /* release: pairs with the acquire in histogram_at; who sees the count sees the maximum and the sum */

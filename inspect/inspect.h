@@ -35,7 +35,7 @@ void ledger_record(enum os_pause_kind kind, uint64_t wall_ns, uint64_t cpu_ns);
 void ledger_reset(void);
 
 /* For good: callers read them at any time. */
-const struct histogram *inspect_pauses(enum os_pause_kind kind);    /* wall, ns */
+const struct histogram *inspect_pauses(enum os_pause_kind kind);     /* wall, ns */
 const struct histogram *inspect_pauses_cpu(enum os_pause_kind kind); /* processor time, ns */
 /* All kinds together. */
 void inspect_pauses_summarize(struct histogram_summary *out); /* wall */

@@ -22,10 +22,10 @@
 /* ---- the table ---------------------------------------------------------------------------------------- */
 
 #define COUNTER(name) (f->counter[OS_COUNT_##name])
-#define PAUSE_METRICS(kind, what)                                                                     \
-    X(pause_##kind, HISTOGRAM, true, "/gc/pauses/" #kind ":seconds", WALL | 1u << OS_PAUSE_##kind,    \
-      "Pauses of program threads, wall time: " what ".")                                              \
-    X(pause_cpu_##kind, HISTOGRAM, true, "/gc/pauses/" #kind ":cpu-seconds", 1u << OS_PAUSE_##kind,   \
+#define PAUSE_METRICS(kind, what)                                                                            \
+    X(pause_##kind, HISTOGRAM, true, "/gc/pauses/" #kind ":seconds", WALL | 1u << OS_PAUSE_##kind,           \
+      "Pauses of program threads, wall time: " what ".")                                                     \
+    X(pause_cpu_##kind, HISTOGRAM, true, "/gc/pauses/" #kind ":cpu-seconds", 1u << OS_PAUSE_##kind,          \
       "Pauses of program threads, processor time where measured: " what ".")
 #define ALL_PAUSES ((1u << OS_PAUSE_KINDS) - 1)
 #define WALL (1u << 31)
@@ -160,7 +160,7 @@ enum metric {
 #define X(id, kind, cumulative, name, value, help) METRIC_##id,
     METRICS
 #undef X
-    METRIC_COUNT
+        METRIC_COUNT
 };
 
 static const struct grey_metric_info infos[METRIC_COUNT] = {
@@ -174,8 +174,8 @@ static uint64_t value_of(enum metric metric, const struct inspect_figures *f,
                          const struct inspect_processor_time *p)
 {
     switch (metric) {
-#define X(id, kind, cumulative, name, value, help)                                                    \
-    case METRIC_##id:                                                                                 \
+#define X(id, kind, cumulative, name, value, help)                                                           \
+    case METRIC_##id:                                                                                        \
         return (value);
         METRICS
 #undef X

@@ -16,7 +16,10 @@ struct text {
     int fd;    /* -1: none */
     int error; /* errno of the first write that failed; nothing is written after it */
 };
-#define TEXT_INIT(buffer_, fd_) {.buffer = (buffer_), .size = sizeof(buffer_), .fd = (fd_)}
+#define TEXT_INIT(buffer_, fd_)                                                                              \
+    {                                                                                                        \
+        .buffer = (buffer_), .size = sizeof(buffer_), .fd = (fd_)                                            \
+    }
 
 void text_char(struct text *text, char c);
 void text_string(struct text *text, const char *string);

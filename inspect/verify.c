@@ -38,12 +38,13 @@ static void push(struct verifier *v, uintptr_t base)
         size_t room = v->room != 0 ? 2 * v->room : 1 << 16;
         uintptr_t *more = os_alloc(to_pages(room * sizeof(*more)), OS_INSPECT);
         if (more == NULL)
-            os_internal(NULL, "no memory to verify the heap: its marks cannot be trusted to have been checked");
+            os_internal(NULL,
+                        "no memory to verify the heap: its marks cannot be trusted to have been checked");
         for (size_t i = 0; i < v->depth; i++)
             more[i] = v->stack[i];
         if (v->stack != NULL)
-            os_free(v->stack, to_pages(v->room * sizeof(*more)), OS_INSPECT, to_pages(v->room * sizeof(*more)),
-                    to_pages(v->room * sizeof(*more)));
+            os_free(v->stack, to_pages(v->room * sizeof(*more)), OS_INSPECT,
+                    to_pages(v->room * sizeof(*more)), to_pages(v->room * sizeof(*more)));
         v->stack = more;
         v->room = room;
     }
@@ -57,15 +58,17 @@ static void report(struct verifier *v, const struct heap_object *object, const v
     char line[256];
     size_t length;
     if (v->holder_base != 0)
-        length = os_format(line, sizeof(line),
-                           "grey: verify: object %p of %zu bytes is reachable but not marked: held by object %p in "
-                           "slot %p (offset %zu)\n",
-                           (void *)object->base, object->size, (void *)v->holder_base, slot,
-                           (size_t)((uintptr_t)slot - v->holder_base));
+        length = os_format(
+            line, sizeof(line),
+            "grey: verify: object %p of %zu bytes is reachable but not marked: held by object %p in "
+            "slot %p (offset %zu)\n",
+            (void *)object->base, object->size, (void *)v->holder_base, slot,
+            (size_t)((uintptr_t)slot - v->holder_base));
     else
-        length = os_format(line, sizeof(line),
-                           "grey: verify: object %p of %zu bytes is reachable but not marked: held by %s, slot %p\n",
-                           (void *)object->base, object->size, v->holder, slot);
+        length = os_format(
+            line, sizeof(line),
+            "grey: verify: object %p of %zu bytes is reachable but not marked: held by %s, slot %p\n",
+            (void *)object->base, object->size, v->holder, slot);
     ssize_t written = write(v->fd, line, length);
     (void)written;
 }

@@ -38,7 +38,7 @@ bool copies_test_one(struct tracer *tracer)
     }
     /* release: marks and clean before the count (acquire in mark_idle) */
     if (atomic_fetch_sub_explicit(&work_copies, 1, memory_order_acq_rel) == 1)
-        work_wake();
+        work_done();
     return true;
 }
 

@@ -8,11 +8,11 @@ enum { EDGE_RING = 32, SCAN_RING = 16, TRACER_STACK = 1 << 14 };
 
 /* What one tracer holds.  Its own thread only. */
 struct tracer {
-    size_t depth;                  /* of the stack */
+    size_t depth;                            /* of the stack */
     unsigned edge_at, scan_at, edges, scans; /* ring positions; how many entries are in use */
-    uint64_t tokens;               /* of work_pending */
+    uint64_t tokens;                         /* of work_pending */
     uint64_t marked_objects, marked_bytes, scanned;
-    uint64_t credit; /* scanned since a worker last gave it to assists */
+    uint64_t credit;               /* scanned since a worker last gave it to assists */
     uintptr_t edge[EDGE_RING];     /* words whose mark line was prefetched, 0 = none */
     uintptr_t scan[SCAN_RING];     /* objects whose lines were prefetched */
     uintptr_t stack[TRACER_STACK]; /* marked objects; low bit set: a large object's next piece */

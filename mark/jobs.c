@@ -213,7 +213,8 @@ bool jobs_run_one(struct tracer *tracer, bool may_hold_roots)
     do
         if (i >= atomic_load_explicit(&n_jobs, memory_order_acquire))
             return false;
-    while (!atomic_compare_exchange_weak_explicit(&next_job, &i, i + 1, memory_order_acq_rel, memory_order_acquire));
+    while (!atomic_compare_exchange_weak_explicit(&next_job, &i, i + 1, memory_order_acq_rel,
+                                                  memory_order_acquire));
     tracer->tokens++;
     struct job *job = &jobs[i];
     uint32_t state = JOB_READY;

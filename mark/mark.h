@@ -32,8 +32,8 @@ bool mark_test_copies(void);
 void mark_root_word(uintptr_t word, void *unused);
 
 extern _Atomic uint32_t mark_gate;
-extern _Atomic uint64_t mark_scanned; /* bytes of scan work in this cycle */
-extern _Atomic int64_t mark_credit;   /* scan work of workers that assists have not used yet, bytes */
+extern _Atomic uint64_t mark_scanned;      /* bytes of scan work in this cycle */
+extern _Atomic int64_t mark_credit;        /* scan work of workers that assists have not used yet, bytes */
 extern _Atomic uint64_t mark_tracer_bytes; /* marked by tracers in this cycle */
 
 /* In the caller's section: marks for at most ns or bytes of scan work.  Work done; 0 also if no tracer is

@@ -24,8 +24,8 @@
 /* MK-3 wants a piece to bound a scan to about 100 us, and says 128 KiB; of a dense pointer array that takes
  * up to 1.2 ms (each of its 16,384 edges may miss the cache; seen as assists in the cache server), so: */
 enum { PIECE = 16 << 10 };
-enum { CHECK_EVERY = 64 };                /* objects between looks at the clock and at idle tracers, */
-enum { CHECK_BYTES = 100000 };            /* or bytes, about 100 us (MK-4) */
+enum { CHECK_EVERY = 64 };     /* objects between looks at the clock and at idle tracers, */
+enum { CHECK_BYTES = 100000 }; /* or bytes, about 100 us (MK-4) */
 
 _Atomic uint32_t mark_gate;
 _Atomic uint64_t mark_scanned, mark_tracer_bytes;
@@ -91,13 +91,15 @@ static void bad_pointer(uintptr_t word, bool free_cell)
         uint32_t cell = heap_layouts[span->layout].cell; /* 0: a large object that is being freed */
         if (!os_debug.checkmark && cell != 0 && (word - (uintptr_t)span_start(span)) % cell == 0)
             return; /* a cell's first byte: the same */
-        os_fatal((void *)word,
-                 "found pointer to free object: a typed slot holds %p, whose cell is free; a hidden pointer, a "
-                 "store without grey_store, or a missed mark two cycles ago",
-                 (void *)word);
+        os_fatal(
+            (void *)word,
+            "found pointer to free object: a typed slot holds %p, whose cell is free; a hidden pointer, a "
+            "store without grey_store, or a missed mark two cycles ago",
+            (void *)word);
     }
     if (!found)
-        os_fatal((void *)word, "found bad pointer in heap: a typed slot holds %p, which is in no span", (void *)word);
+        os_fatal((void *)word, "found bad pointer in heap: a typed slot holds %p, which is in no span",
+                 (void *)word);
 }
 
 /* Marks what the word points to; true if this call did. */
@@ -188,7 +190,8 @@ bool tracer_stack_word(struct tracer *tracer, uintptr_t word)
 OS_UNSANITIZED void tracer_words(struct tracer *tracer, const void *start, size_t size)
 {
     uintptr_t base = (uintptr_t)heap.base;
-    size_t extent = atomic_load_explicit(&heap.extent, memory_order_relaxed);
+    /* acquire, here and below: pairs with the release in grow (pages.c), which mapped the tables */
+    size_t extent = atomic_load_explicit(&heap.extent, memory_order_acquire);
     const volatile uintptr_t *slot = start, *end = slot + size / sizeof(uintptr_t);
     for (; slot < end; slot++) {
         uintptr_t word = *slot;
@@ -201,7 +204,7 @@ OS_UNSANITIZED void tracer_words(struct tracer *tracer, const void *start, size_
 static OS_UNSANITIZED void scan_pointers(struct tracer *tracer, uintptr_t at, size_t size)
 {
     uintptr_t base = (uintptr_t)heap.base;
-    size_t extent = atomic_load_explicit(&heap.extent, memory_order_relaxed);
+    size_t extent = atomic_load_explicit(&heap.extent, memory_order_acquire);
     const volatile uintptr_t *slot = (const volatile uintptr_t *)at, *end = slot + size / sizeof(uintptr_t);
     for (; slot < end; slot++) {
         uintptr_t word = *slot;
@@ -214,7 +217,7 @@ static OS_UNSANITIZED void scan_pointers(struct tracer *tracer, uintptr_t at, si
 static OS_UNSANITIZED void scan_mask(struct tracer *tracer, uintptr_t at, uint64_t mask)
 {
     uintptr_t base = (uintptr_t)heap.base;
-    size_t extent = atomic_load_explicit(&heap.extent, memory_order_relaxed);
+    size_t extent = atomic_load_explicit(&heap.extent, memory_order_acquire);
     const volatile uintptr_t *words = (const volatile uintptr_t *)at;
     for (; mask != 0; mask &= mask - 1) {
         uintptr_t word = words[__builtin_ctzll(mask)];
@@ -228,7 +231,7 @@ static OS_UNSANITIZED void scan_typed(struct tracer *tracer, uintptr_t object, s
                                       const struct heap_type *type)
 {
     uintptr_t base = (uintptr_t)heap.base;
-    size_t extent = atomic_load_explicit(&heap.extent, memory_order_relaxed);
+    size_t extent = atomic_load_explicit(&heap.extent, memory_order_acquire);
     if (type->size % sizeof(uintptr_t) != 0) { /* later elements are not aligned: no word is a pointer */
         if (from >= type->size)
             return;
@@ -317,7 +320,10 @@ static void flush_scans(struct tracer *tracer)
     }
 }
 
-static bool others_idle(void) { return atomic_load_explicit(&work_idle, memory_order_relaxed) != 0 && !work_available(); }
+static bool others_idle(void)
+{
+    return atomic_load_explicit(&work_idle, memory_order_relaxed) != 0 && !work_available();
+}
 
 bool tracer_drain(struct tracer *tracer, size_t bytes, uint64_t deadline)
 {
@@ -371,7 +377,7 @@ void tracer_give_tokens(struct tracer *tracer)
     tracer->tokens = 0;
     /* release: what was marked is visible to who sees the count (acquire in mark_idle) */
     if (atomic_fetch_sub_explicit(&work_pending, tokens, memory_order_acq_rel) == tokens)
-        work_wake(); /* the collector may be waiting for this */
+        work_done();
 }
 
 void tracer_publish(struct tracer *tracer)
@@ -421,7 +427,8 @@ static bool is_pointer_word(const struct heap_object *object, const struct layou
     return in_type < type->last && (type->bits[in_type / 64] >> in_type % 64 & 1);
 }
 
-void object_words(const struct heap_object *object, void (*fn)(const void *slot, uintptr_t word, void *arg), void *arg)
+void object_words(const struct heap_object *object, void (*fn)(const void *slot, uintptr_t word, void *arg),
+                  void *arg)
 {
     const struct layout *layout = &heap_layouts[object->layout];
     if (layout->kind == LAYOUT_LEAF)

@@ -62,7 +62,8 @@ static void wait_until_empty(void)
 
 static bool must_stop(void)
 {
-    return atomic_load_explicit(&stopping, memory_order_relaxed) || atomic_load_explicit(&parked, memory_order_relaxed);
+    return atomic_load_explicit(&stopping, memory_order_relaxed) ||
+           atomic_load_explicit(&parked, memory_order_relaxed);
 }
 
 static bool take_something(struct tracer *tracer, bool may_hold_roots)
@@ -104,8 +105,8 @@ static void sleep_until_work(enum worker_kind kind)
     uint32_t signal = atomic_load_explicit(&work_signal, memory_order_acquire);
     atomic_fetch_add_explicit(&work_idle, 1, memory_order_seq_cst);
     /* Only what this kind may take: else it would look again and again. */
-    bool something = atomic_load_explicit(&mark_gate, memory_order_seq_cst) && !must_stop() && may_work(kind) &&
-                     (work_available() || jobs_left(kind != IDLE));
+    bool something = atomic_load_explicit(&mark_gate, memory_order_seq_cst) && !must_stop() &&
+                     may_work(kind) && (work_available() || jobs_left(kind != IDLE));
     HOOK(MARK_IDLE, NULL);
     if (!something && !atomic_load_explicit(&stopping, memory_order_relaxed))
         os_wait(&work_signal, signal, 100 * 1000 * 1000);

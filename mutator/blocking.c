@@ -28,8 +28,8 @@ static void become_running(struct thread *self)
     for (;;) {
         uint32_t state = THREAD_BLOCKED;
         /* acquire: pairs with the collector's release of BLOCKED */
-        if (atomic_compare_exchange_strong_explicit(&self->state, &state, THREAD_RUNNING, memory_order_acq_rel,
-                                                    memory_order_acquire))
+        if (atomic_compare_exchange_strong_explicit(&self->state, &state, THREAD_RUNNING,
+                                                    memory_order_acq_rel, memory_order_acquire))
             break;
         if (since == 0)
             since = os_now();
@@ -56,8 +56,9 @@ static long run_blocked(void *arg, char *sp)
     become_blocked(self, sp);
     int result = call->fn(call->arg);
     if (self->blocking_depth != 1)
-        os_fatal(NULL, "a function run by grey_blocking_call left regions it had not entered, or entered some "
-                       "it did not leave: pair grey_blocking_begin and _end");
+        os_fatal(NULL,
+                 "a function run by grey_blocking_call left regions it had not entered, or entered some "
+                 "it did not leave: pair grey_blocking_begin and _end");
     self->blocking_depth = 0;
     become_running(self);
     return result;

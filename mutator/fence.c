@@ -40,7 +40,8 @@ void mutator_fence(void)
     }
     if (syscall(SYS_membarrier, MEMBARRIER_CMD_PRIVATE_EXPEDITED, 0, 0) != 0)
         os_internal(NULL, "membarrier failed after it was registered");
-    for (struct thread *t = atomic_load_explicit(&thread_blocks, memory_order_acquire); t != NULL; t = t->next_block) {
+    for (struct thread *t = atomic_load_explicit(&thread_blocks, memory_order_acquire); t != NULL;
+         t = t->next_block) {
         /* acquire: pairs with thread_leave's release: the section's effects are visible */
         uint32_t busy = atomic_load_explicit(&t->busy, memory_order_acquire);
         for (unsigned n = 0; (busy & 1) && atomic_load_explicit(&t->busy, memory_order_acquire) == busy;)

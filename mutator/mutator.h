@@ -78,6 +78,6 @@ long mutator_capture(long (*fn)(void *arg, char *sp), void *arg);
 void mutator_fork_prepare(void); /* waits until no other thread is in a section; gate set */
 void mutator_fork_lock(void);    /* list and join locks, in rank order */
 void mutator_fork_parent(void);
-void mutator_fork_child(void);   /* the caller is the only thread */
+void mutator_fork_child(void); /* the caller is the only thread */
 
 #endif

@@ -330,7 +330,8 @@ void mutator_fork_prepare(void)
     struct thread *self = thread_self();
     atomic_store_explicit(&thread_fork_gate, 1, memory_order_seq_cst);
     mutator_fence();
-    for (struct thread *t = atomic_load_explicit(&thread_blocks, memory_order_acquire); t != NULL; t = t->next_block)
+    for (struct thread *t = atomic_load_explicit(&thread_blocks, memory_order_acquire); t != NULL;
+         t = t->next_block)
         for (unsigned n = 0; t != self && (atomic_load_explicit(&t->busy, memory_order_acquire) & 1);)
             os_pause(&n);
 }

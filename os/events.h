@@ -9,25 +9,25 @@
 #include <stdbool.h>
 
 /* Why a program thread was held up (behaviour 0.5). */
-#define OS_PAUSES(X)                                                                                  \
-    X(handshake, "copying the thread's stack")                                                        \
-    X(hold, "a held round, autoroots, checkmark, stoptheworld")                                       \
-    X(assist, "marking on the program's behalf")                                                      \
+#define OS_PAUSES(X)                                                                                         \
+    X(handshake, "copying the thread's stack")                                                               \
+    X(hold, "a held round, autoroots, checkmark, stoptheworld")                                              \
+    X(assist, "marking on the program's behalf")                                                             \
     X(wait, "leaving a blocking region, attach or exit while the collector looks")
 enum os_pause_kind {
 #define X(name, help) OS_PAUSE_##name,
     OS_PAUSES(X)
 #undef X
-    OS_PAUSE_KINDS
+        OS_PAUSE_KINDS
 };
 
 /* One cycle, as gctrace and the trace callback see it; ns and bytes. */
 struct os_cycle_event {
-    uint64_t number, start_ns;                          /* start: since the library's start */
-    uint64_t arm_ns, mark_ns, rescan_ns, finish_ns;     /* wall: arm+blacken; roots+mark; rounds; finish */
-    uint64_t sweep_ns;                                  /* wall, of the previous cycle's rest swept before arm */
+    uint64_t number, start_ns;                      /* start: since the library's start */
+    uint64_t arm_ns, mark_ns, rescan_ns, finish_ns; /* wall: arm+blacken; roots+mark; rounds; finish */
+    uint64_t sweep_ns;                              /* wall, of the previous cycle's rest swept before arm */
     uint64_t rounds, rounds_held, handshakes;
-    uint64_t longest_pause_ns, longest_handshake_ns;    /* of any thread in this cycle, wall */
+    uint64_t longest_pause_ns, longest_handshake_ns; /* of any thread in this cycle, wall */
     uint64_t assist_cpu_ns, worker_cpu_ns, idle_worker_cpu_ns, handshake_cpu_ns;
     uint64_t live_start, live_end, live_marked, goal, trigger;
     uint64_t stack_bytes, root_bytes;

@@ -10,22 +10,22 @@
 #include "grey.h"
 
 /* name, default, lowest, highest, what it does */
-#define OS_DEBUG_FLAGS(X)                                                                             \
-    X(gctrace, 0, 0, 1, "one line on standard error for each cycle")                                  \
-    X(stoptheworld, 0, 0, 2, "hold all threads for the cycle; 2: for its sweep too")                  \
-    X(checkmark, 0, 0, 1, "mark again from scratch, all threads held, and compare")                   \
-    X(clobberfree, 0, 0, 1, "fill freed objects with 0xdeadbeef")                                     \
-    X(invalidptr, 1, 0, 1, "die on a typed slot that points at no span")                              \
-    X(madvdontneed, 1, 0, 1, "0: try MADV_FREE first")                                                \
-    X(harddecommit, 0, 0, 1, "released pages also become inaccessible")                               \
-    X(disablethp, 0, 0, 1, "no huge pages for the heap")                                              \
-    X(decoratemappings, 1, 0, 1, "name mappings in /proc/self/maps")                                  \
-    X(holdround, 32, 0, 1000000, "rounds that were not clean before one is held")                     \
-    X(gcstress, 0, 0, 1000000000, "a cycle every N slow paths")                                       \
-    X(membarrier, 1, 0, 1, "0: handshakes instead of membarrier")                                     \
-    X(smallwbbuf, 0, 0, 1, "grey buffers of 9 entries")                                               \
-    X(autoroots, 0, 0, 1, "scan data and BSS of all loaded objects")                                  \
-    X(cgroup, 1, 0, 1, "0: ignore the cgroup's processor quota")                                      \
+#define OS_DEBUG_FLAGS(X)                                                                                    \
+    X(gctrace, 0, 0, 1, "one line on standard error for each cycle")                                         \
+    X(stoptheworld, 0, 0, 2, "hold all threads for the cycle; 2: for its sweep too")                         \
+    X(checkmark, 0, 0, 1, "mark again from scratch, all threads held, and compare")                          \
+    X(clobberfree, 0, 0, 1, "fill freed objects with 0xdeadbeef")                                            \
+    X(invalidptr, 1, 0, 1, "die on a typed slot that points at no span")                                     \
+    X(madvdontneed, 1, 0, 1, "0: try MADV_FREE first")                                                       \
+    X(harddecommit, 0, 0, 1, "released pages also become inaccessible")                                      \
+    X(disablethp, 0, 0, 1, "no huge pages for the heap")                                                     \
+    X(decoratemappings, 1, 0, 1, "name mappings in /proc/self/maps")                                         \
+    X(holdround, 32, 0, 1000000, "rounds that were not clean before one is held")                            \
+    X(gcstress, 0, 0, 1000000000, "a cycle every N slow paths")                                              \
+    X(membarrier, 1, 0, 1, "0: handshakes instead of membarrier")                                            \
+    X(smallwbbuf, 0, 0, 1, "grey buffers of 9 entries")                                                      \
+    X(autoroots, 0, 0, 1, "scan data and BSS of all loaded objects")                                         \
+    X(cgroup, 1, 0, 1, "0: ignore the cgroup's processor quota")                                             \
     X(workers, 0, 0, 256, "mark workers; 0: by GREY_PROCS")
 struct os_debug {
 #define X(name, standard, low, high, help) int name;

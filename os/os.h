@@ -61,22 +61,23 @@ enum os_class {
     OS_CLASSES
 };
 
-void os_memory_init(void);       /* page size, what madvise and prctl can do here; idempotent */
-size_t os_page_size(void);       /* the kernel's, bytes */
+void os_memory_init(void); /* page size, what madvise and prctl can do here; idempotent */
+size_t os_page_size(void); /* the kernel's, bytes */
 
 /* Each takes page-multiple sizes unless said.  NULL or ENOMEM/EACCES/EAGAIN on refusal (OS-16). */
 void *os_alloc(size_t size, enum os_class class);                     /* None -> Ready, zeroed */
 void *os_reserve(void *hint, size_t size);                            /* None -> Reserved */
 void *os_reserve_aligned(void *hint, size_t *size, size_t alignment); /* *size becomes what is kept (OS-12) */
-int os_map(void *start, size_t size, enum os_class class, const char *name); /* Reserved -> Prepared; 0 or errno */
+int os_map(void *start, size_t size, enum os_class class,
+           const char *name);                           /* Reserved -> Prepared; 0 or errno */
 int os_used(void *start, size_t size, size_t prepared); /* Prepared -> Ready; part may be Ready already */
 void os_unused(void *start, size_t size);               /* Ready -> Prepared; contents forfeited */
 bool os_unused_needs_zeroing(void);                     /* OS-9 */
-void os_fault(void *start, size_t size, enum os_class class);         /* Ready -> Reserved */
+void os_fault(void *start, size_t size, enum os_class class); /* Ready -> Reserved */
 /* ready: bytes of it that are Ready (the rest Prepared or Reserved); mapped: bytes that were mapped */
 void os_free(void *start, size_t size, enum os_class class, size_t mapped, size_t ready); /* any -> None */
-void os_unreserve(void *start, size_t size);                          /* Reserved -> None */
-void os_huge(void *start, size_t size);                               /* advise huge pages, rounds inward */
+void os_unreserve(void *start, size_t size); /* Reserved -> None */
+void os_huge(void *start, size_t size);      /* advise huge pages, rounds inward */
 void os_collapse(void *start, size_t size);
 
 /* Figures, bytes; each may be read at any time without a lock. */
@@ -97,7 +98,8 @@ void os_set_fatal_handler(void (*handler)(const char *message, const void *addre
  * allocation, no lock.  Signal-safe. */
 _Noreturn void os_fatal(const void *address, const char *format, ...) __attribute__((format(printf, 2, 3)));
 /* An invariant of Grey itself is broken: also names phase, thread and cycle (os_internal_context). */
-_Noreturn void os_internal(const void *address, const char *format, ...) __attribute__((format(printf, 2, 3)));
+_Noreturn void os_internal(const void *address, const char *format, ...)
+    __attribute__((format(printf, 2, 3)));
 void os_warn(const char *format, ...) __attribute__((format(printf, 1, 2)));
 /* The same formatting into a buffer; returns the length, cut to size-1. */
 size_t os_format(char *buffer, size_t size, const char *format, ...) __attribute__((format(printf, 3, 4)));
@@ -105,16 +107,16 @@ size_t os_format(char *buffer, size_t size, const char *format, ...) __attribute
 extern void (*os_internal_context)(const char **phase, uint64_t *cycle);
 
 #ifdef GREY_ASSERTS
-#define ASSERT(x)                                                                                     \
-    do {                                                                                              \
-        if (UNLIKELY(!(x)))                                                                           \
-            os_internal(NULL, "%s:%d: %s", __FILE__, __LINE__, #x);                                   \
+#define ASSERT(x)                                                                                            \
+    do {                                                                                                     \
+        if (UNLIKELY(!(x)))                                                                                  \
+            os_internal(NULL, "%s:%d: %s", __FILE__, __LINE__, #x);                                          \
     } while (0)
 #else
-#define ASSERT(x)                                                                                     \
-    do {                                                                                              \
-        if (0)                                                                                        \
-            (void)(x);                                                                                \
+#define ASSERT(x)                                                                                            \
+    do {                                                                                                     \
+        if (0)                                                                                               \
+            (void)(x);                                                                                       \
     } while (0)
 #endif
 
@@ -154,12 +156,15 @@ struct os_lock {
     pthread_mutex_t mutex;
     enum os_rank rank;
 };
-#define OS_LOCK_INIT(r) {PTHREAD_MUTEX_INITIALIZER, (r)}
+#define OS_LOCK_INIT(r)                                                                                      \
+    {                                                                                                        \
+        PTHREAD_MUTEX_INITIALIZER, (r)                                                                       \
+    }
 void os_lock_init(struct os_lock *lock, enum os_rank rank); /* also after fork, in the child */
 void os_lock(struct os_lock *lock);
 bool os_trylock(struct os_lock *lock);
 void os_unlock(struct os_lock *lock);
-bool os_lock_held_any(void); /* debug builds: does this thread hold a lock?  else false */
+bool os_lock_held_any(void);                   /* debug builds: does this thread hold a lock?  else false */
 bool os_lock_held(const struct os_lock *lock); /* debug builds: does this thread hold it?  else true */
 
 /* ---- test hooks and planted faults --------------------------------------------------------------------- */
@@ -180,24 +185,24 @@ enum os_hook {
 #define X(name) OS_HOOK_##name,
     OS_HOOKS(X)
 #undef X
-    OS_HOOK_COUNT
+        OS_HOOK_COUNT
 };
 enum os_fault_kind {
 #define X(name) OS_FAULT_##name,
     OS_FAULTS(X)
 #undef X
-    OS_FAULT_COUNT
+        OS_FAULT_COUNT
 };
 #ifdef GREY_HOOKS
 extern void (*_Atomic os_hook_function)(enum os_hook point, const void *what);
 extern atomic_bool os_fault_on[OS_FAULT_COUNT]; /* also set from GREY_FAULT=name at start */
 extern const char *const os_fault_name[OS_FAULT_COUNT];
-#define HOOK(point, what)                                                                             \
-    do {                                                                                              \
-        void (*hook_)(enum os_hook, const void *) =                                                   \
-            atomic_load_explicit(&os_hook_function, memory_order_acquire);                            \
-        if (UNLIKELY(hook_ != NULL))                                                                  \
-            hook_(OS_HOOK_##point, (what));                                                           \
+#define HOOK(point, what)                                                                                    \
+    do {                                                                                                     \
+        void (*hook_)(enum os_hook, const void *) =                                                          \
+            atomic_load_explicit(&os_hook_function, memory_order_acquire);                                   \
+        if (UNLIKELY(hook_ != NULL))                                                                         \
+            hook_(OS_HOOK_##point, (what));                                                                  \
     } while (0)
 #define FAULT(name) UNLIKELY(atomic_load_explicit(&os_fault_on[OS_FAULT_##name], memory_order_relaxed))
 #else

@@ -34,7 +34,7 @@ enum os_counter {
 #define X(name) OS_COUNT_##name,
     OS_COUNTERS(X)
 #undef X
-    OS_COUNTERS_END
+        OS_COUNTERS_END
 };
 
 enum { THREAD_RUNNING, THREAD_BLOCKED, THREAD_HELD };
@@ -56,8 +56,8 @@ struct thread {
     uint32_t runs_room; /* bytes mapped for runs */
     _Atomic pid_t tid;
     pthread_t self;
-    struct thread *next_block; /* all blocks ever made; set before the block is published */
-    struct thread *next_free;  /* list lock */
+    struct thread *next_block;      /* all blocks ever made; set before the block is published */
+    struct thread *next_free;       /* list lock */
     struct thread *next, *previous; /* the list of attached threads; list lock */
 
     char *stack_low, *stack_high;

@@ -94,7 +94,8 @@ void sweep_span(struct span *span)
 
 static bool needs_sweep(const struct span *span)
 {
-    return span_in_use(span) && atomic_load_explicit(&((struct span *)span)->swept, memory_order_relaxed) != cycle_now();
+    return span_in_use(span) &&
+           atomic_load_explicit(&((struct span *)span)->swept, memory_order_relaxed) != cycle_now();
 }
 
 static void sweep_if_needed(struct span *span)

@@ -84,8 +84,8 @@ const struct child_end *child_run(const char *name, const char *const *environme
     assert_int_equal(posix_spawn_file_actions_init(&actions), 0);
     posix_spawn_file_actions_adddup2(&actions, ends[1], STDERR_FILENO);
     char *arguments[] = {"test", (char *)case_option, (char *)name, NULL};
-    assert_int_equal(posix_spawn(&child, "/proc/self/exe", &actions, NULL, arguments, environment_with(environment)),
-                     0);
+    assert_int_equal(
+        posix_spawn(&child, "/proc/self/exe", &actions, NULL, arguments, environment_with(environment)), 0);
     posix_spawn_file_actions_destroy(&actions);
     close(ends[1]);
     read_all(ends[0], end.message, sizeof(end.message));
@@ -100,13 +100,15 @@ void child_passes(const char *name, const char *const *environment)
 {
     const struct child_end *end = child_run(name, environment);
     if (end->status != 0)
-        fail_msg("case %s: signal %d, status %d, message \"%s\"", name, end->signal, end->status, end->message);
+        fail_msg("case %s: signal %d, status %d, message \"%s\"", name, end->signal, end->status,
+                 end->message);
 }
 
 void child_dies(const char *name, const char *const *environment, const char *text)
 {
     const struct child_end *end = child_run(name, environment);
-    int ours = strstr(end->message, "grey: fatal: ") != NULL || strstr(end->message, "grey: internal: ") != NULL;
+    int ours =
+        strstr(end->message, "grey: fatal: ") != NULL || strstr(end->message, "grey: internal: ") != NULL;
     if (end->signal != SIGABRT || !ours || strstr(end->message, text) == NULL)
         fail_msg("case %s: expected death by \"%s\", got signal %d, status %d, message \"%s\"", name, text,
                  end->signal, end->status, end->message);

@@ -19,8 +19,9 @@ void heap_collect_twice(void);
 /* Allocates and fills every size class up to 1 KiB, so that a cell that was freed too early is overwritten;
  * and collects what it made. */
 void heap_reuse_free_memory(void);
-/* Two cycles; at least nine of ten of n objects have died since `before` (a word on some stack may keep a few).
- * Take `before` when the garbage of others is gone and n are still alive: an automatic cycle may come early. */
+/* Two cycles; at least nine of ten of n objects have died since `before` (a word on some stack may keep a
+ * few).  Take `before` when the garbage of others is gone and the n are still alive: an automatic cycle may
+ * come early. */
 void heap_assert_freed(const struct grey_stats *before, uint64_t n);
 
 /* A leaf object that knows its number, and whether it is intact. */

@@ -83,8 +83,8 @@ static inline void sip_round(uint64_t v[4])
 
 uint64_t slice_hash(struct slice s)
 {
-    uint64_t v[4] = {seed[0] ^ 0x736f6d6570736575, seed[1] ^ 0x646f72616e646f6d,
-                     seed[0] ^ 0x6c7967656e657261, seed[1] ^ 0x7465646279746573};
+    uint64_t v[4] = {seed[0] ^ 0x736f6d6570736575, seed[1] ^ 0x646f72616e646f6d, seed[0] ^ 0x6c7967656e657261,
+                     seed[1] ^ 0x7465646279746573};
     uint64_t word;
     size_t i = 0;
 

@@ -202,9 +202,9 @@ static int check_values(void)
     free(runners);
     double seconds = (double)(now_ns() - start) / 1e9;
     printf("operations %" PRIu64 ", %.0f a second\n", n, (double)n / seconds);
-    printf("latency us: p50 %.0f, p99 %.0f, p99.9 %.0f, max %.0f\n",
-           percentile(latencies, n, longest, 0.5), percentile(latencies, n, longest, 0.99),
-           percentile(latencies, n, longest, 0.999), (double)longest / 1000);
+    printf("latency us: p50 %.0f, p99 %.0f, p99.9 %.0f, max %.0f\n", percentile(latencies, n, longest, 0.5),
+           percentile(latencies, n, longest, 0.99), percentile(latencies, n, longest, 0.999),
+           (double)longest / 1000);
     printf("lost %" PRIu64 ", corrupt %" PRIu64 ", errors %" PRIu64 "\n", faults.lost, faults.corrupt,
            faults.errors);
     return faults.lost + faults.corrupt + faults.errors != 0;
@@ -229,7 +229,9 @@ static void read_arguments(int argc, char **argv)
         {"threads", 1, NULL, 't'},  {"connections", 1, NULL, 'c'}, {"seed", 1, NULL, 'S'},
         {"evicting", 0, NULL, 'e'}, {"hostile", 0, NULL, 'H'},     {"help", 0, NULL, '?'},
         {NULL, 0, NULL, 0}};
-    unsigned *const numbers[] = {['k'] = &options.keys, ['P'] = &options.pipeline, ['t'] = &options.threads,
+    unsigned *const numbers[] = {['k'] = &options.keys,
+                                 ['P'] = &options.pipeline,
+                                 ['t'] = &options.threads,
                                  ['c'] = &options.connections};
     int option;
 

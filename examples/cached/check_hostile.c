@@ -62,11 +62,28 @@ static ssize_t read_to_end(int descriptor, char *text, size_t room)
 }
 
 static const char *const malformed[] = {
-    "*abc\r\n", "*-1\r\n", "*1048577\r\n", "*2147483648\r\n", "*99999999999999999999999\r\n", "*\r\n",
-    "*1x\r\n", "* 1\r\n", "*+1\r\n", "*1\r\n#4\r\nPING\r\n", "*1\r\nPING\r\n", "*1\r\n$-1\r\n",
-    "*1\r\n$-4\r\nPING\r\n", "*1\r\n$536870913\r\n", "*1\r\n$9223372036854775807\r\n",
-    "*1\r\n$18446744073709551617\r\n", "*1\r\n$x\r\n", "*1\r\n$\r\n", "*1\r\n$4\r\nPINGxx",
-    "*2\r\n$3\r\nGET\r\n$1\r\naGET\r\n", "get \"unbalanced\r\n", "set 'a b\r\n",
+    "*abc\r\n",
+    "*-1\r\n",
+    "*1048577\r\n",
+    "*2147483648\r\n",
+    "*99999999999999999999999\r\n",
+    "*\r\n",
+    "*1x\r\n",
+    "* 1\r\n",
+    "*+1\r\n",
+    "*1\r\n#4\r\nPING\r\n",
+    "*1\r\nPING\r\n",
+    "*1\r\n$-1\r\n",
+    "*1\r\n$-4\r\nPING\r\n",
+    "*1\r\n$536870913\r\n",
+    "*1\r\n$9223372036854775807\r\n",
+    "*1\r\n$18446744073709551617\r\n",
+    "*1\r\n$x\r\n",
+    "*1\r\n$\r\n",
+    "*1\r\n$4\r\nPINGxx",
+    "*2\r\n$3\r\nGET\r\n$1\r\naGET\r\n",
+    "get \"unbalanced\r\n",
+    "set 'a b\r\n",
 };
 
 static unsigned check_malformed(void)

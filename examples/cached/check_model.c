@@ -82,7 +82,7 @@ void model_free(struct model *model)
 
 static size_t key_name(const struct model *model, unsigned i, char *name)
 {
-    return (size_t)snprintf(name, NAME_SIZE, "%c:%u:%u", "slehc"[i % N_KINDS], model->connection, i);
+    return (size_t)snprintf(name, NAME_SIZE, "%c:%u:%u", "slehc"[i % N_KINDS], model -> connection, i);
 }
 
 /* The one value that this version of this key can have. */
@@ -306,7 +306,10 @@ static void send_counter(struct sender *sender, unsigned choice)
     state->present = true;
     state->counter += by;
     command(sender, options.evicting ? IS_ANY : IS_INTEGER, state->counter,
-            choice < 25 ? "INCR" : choice < 50 ? "DECR" : "INCRBY", NULL, choice < 50 ? -1 : by, 0);
+            choice < 25   ? "INCR"
+            : choice < 50 ? "DECR"
+                          : "INCRBY",
+            NULL, choice < 50 ? -1 : by, 0);
 }
 
 static void (*const send_kind[])(struct sender *, unsigned) = {send_string, send_list, send_members,

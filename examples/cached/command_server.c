@@ -214,7 +214,8 @@ static void info_pauses(struct info *info)
                 continue;
             const char *clock = clocks[c].label;
             line(info, "pause_%s_%s_count:%" PRIu64 "\r\n", kinds[k], clock, count);
-            line(info, "pause_%s_%s_p50_ns:%" PRIu64 "\r\n", kinds[k], clock, value_at(&histogram, (count + 1) / 2));
+            line(info, "pause_%s_%s_p50_ns:%" PRIu64 "\r\n", kinds[k], clock,
+                 value_at(&histogram, (count + 1) / 2));
             line(info, "pause_%s_%s_p99_ns:%" PRIu64 "\r\n", kinds[k], clock,
                  value_at(&histogram, count - count / 100));
             line(info, "pause_%s_%s_p9999_ns:%" PRIu64 "\r\n", kinds[k], clock,
@@ -222,7 +223,6 @@ static void info_pauses(struct info *info)
             line(info, "pause_%s_%s_max_ns:%" PRIu64 "\r\n", kinds[k], clock, value_at(&histogram, count));
         }
 }
-
 
 static void info_grey(struct info *info)
 {

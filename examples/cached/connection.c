@@ -25,7 +25,7 @@ struct connection {
     struct buffer input, output;
     struct buffer sending; /* belongs to the write in progress, if its size isn't 0 */
     struct parser parser;
-    size_t unsent;         /* of that write, when last looked at */
+    size_t unsent; /* of that write, when last looked at */
     int64_t unsent_since;
     bool reading, quit;
 };

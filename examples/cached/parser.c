@@ -44,8 +44,8 @@ static enum parser_result finish(struct parser *parser, const char *start)
 }
 
 /* A line from at on, its end excluded.  Moves on behind it. */
-static enum parser_result take_line(struct parser *parser, const char *start, size_t size,
-                                    struct slice *line, const char *too_long)
+static enum parser_result take_line(struct parser *parser, const char *start, size_t size, struct slice *line,
+                                    const char *too_long)
 {
     size_t rest = size - parser->at;
     size_t seen = rest < PARSER_MAX_LINE ? rest : PARSER_MAX_LINE;

@@ -11,7 +11,7 @@
 #include "bytes.h"
 
 enum {
-    PARSER_MAX_LINE = 64 * 1024,         /* an inline command, or a line with a length */
+    PARSER_MAX_LINE = 64 * 1024, /* an inline command, or a line with a length */
     PARSER_MAX_ARGS = 1024 * 1024,
     PARSER_MAX_BULK = 512 * 1024 * 1024, /* one argument */
     PARSER_MAX_COMMAND = 1024 * 1024 * 1024,

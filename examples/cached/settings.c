@@ -122,11 +122,13 @@ static int number(const char *text, int least, int most)
 
 void settings_read_arguments(int argc, char **argv)
 {
-    static const struct option options[] = {
-        {"bind", required_argument, NULL, 'b'},         {"port", required_argument, NULL, 'p'},
-        {"threads", required_argument, NULL, 't'},      {"maxmemory", required_argument, NULL, 'm'},
-        {"metrics-port", required_argument, NULL, 'x'}, {"help", no_argument, NULL, 'h'},
-        {NULL, 0, NULL, 0}};
+    static const struct option options[] = {{"bind", required_argument, NULL, 'b'},
+                                            {"port", required_argument, NULL, 'p'},
+                                            {"threads", required_argument, NULL, 't'},
+                                            {"maxmemory", required_argument, NULL, 'm'},
+                                            {"metrics-port", required_argument, NULL, 'x'},
+                                            {"help", no_argument, NULL, 'h'},
+                                            {NULL, 0, NULL, 0}};
     int option;
 
     while ((option = getopt_long(argc, argv, "", options, NULL)) != -1) {

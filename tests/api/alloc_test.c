@@ -54,8 +54,20 @@ static unsigned char *check_one(const struct kind *kind, size_t size)
 static void sizes(void **unused)
 {
     (void)unused;
-    static const size_t list[] = {1, 8, 15, 16, 17, 1023, 1024, 1025, SMALL_MAX - 8, SMALL_MAX, SMALL_MAX + 8,
-                                  2 << 20, (2 << 20) + 1, 64 << 20};
+    static const size_t list[] = {1,
+                                  8,
+                                  15,
+                                  16,
+                                  17,
+                                  1023,
+                                  1024,
+                                  1025,
+                                  SMALL_MAX - 8,
+                                  SMALL_MAX,
+                                  SMALL_MAX + 8,
+                                  2 << 20,
+                                  (2 << 20) + 1,
+                                  64 << 20};
     for (size_t k = 0; k < LENGTH(kinds); k++)
         for (size_t i = 0; i < LENGTH(list); i++) {
             unsigned char *first = check_one(&kinds[k], list[i]);
@@ -142,7 +154,8 @@ static void addresses_outside(void **unused)
     static int data;
     int local = 0;
     errno = 12345;
-    const void *const outside[] = {NULL, &data, &local, (void *)1, (void *)UINTPTR_MAX, (void *)((uintptr_t)1 << 63)};
+    const void *const outside[] = {
+        NULL, &data, &local, (void *)1, (void *)UINTPTR_MAX, (void *)((uintptr_t)1 << 63)};
     for (size_t i = 0; i < LENGTH(outside); i++) {
         assert_int_equal(grey_size(outside[i]), 0);
         assert_null(grey_base(outside[i]));
@@ -154,7 +167,8 @@ static void addresses_outside(void **unused)
 static void too_large(void **unused)
 {
     (void)unused;
-    static const size_t list[] = {((size_t)1 << 48) + 1, PTRDIFF_MAX, (size_t)PTRDIFF_MAX + 1, SIZE_MAX - 15, SIZE_MAX};
+    static const size_t list[] = {((size_t)1 << 48) + 1, PTRDIFF_MAX, (size_t)PTRDIFF_MAX + 1, SIZE_MAX - 15,
+                                  SIZE_MAX};
     void *object = grey_alloc(64);
     struct grey_stats before = heap_figures_at_rest();
     for (size_t i = 0; i < LENGTH(list); i++) {
@@ -259,7 +273,7 @@ static void attaches_the_caller(void **unused)
     assert_int_equal(after.allocated_objects - before.allocated_objects, 1);
 }
 
-/* ---- out of memory, in a child under a limit ------------------------------------------------------------ */
+/* ---- out of memory, in a child under a limit ----------------------------------------------------------- */
 
 #if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__) /* they need terabytes of addresses */
 enum { BLOCK = 4 << 20, BLOCKS_MOST = 4096 };

@@ -100,8 +100,12 @@ static void list_is_well_formed(void **unused)
 static void wrong_arguments(void **unused)
 {
     (void)unused;
-    static const char *const names[] = {"", "/", "/gc/cycles/total", "gc/cycles/total:gc-cycles",
-                                        "/gc/cycles/total:gc-cycles ", "/GC/cycles/total:gc-cycles"};
+    static const char *const names[] = {"",
+                                        "/",
+                                        "/gc/cycles/total",
+                                        "gc/cycles/total:gc-cycles",
+                                        "/gc/cycles/total:gc-cycles ",
+                                        "/GC/cycles/total:gc-cycles"};
     for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
         struct grey_metric metric;
         memset(&metric, 0xa5, sizeof(metric));
@@ -208,11 +212,10 @@ static void totals_are_sums(void **unused)
     assert_true(u64_of("/gc/handshakes/parked:handshakes") <= u64_of("/gc/handshakes/blocked:handshakes"));
     assert_true(u64_of("/gc/handshakes/total:handshakes") >= u64_of("/gc/cycles/forced:gc-cycles"));
 
-    double collector = f64_of("/cpu/classes/gc/handshake:cpu-seconds") +
-                       f64_of("/cpu/classes/gc/mark/assist:cpu-seconds") +
-                       f64_of("/cpu/classes/gc/mark/dedicated:cpu-seconds") +
-                       f64_of("/cpu/classes/gc/mark/idle:cpu-seconds") +
-                       f64_of("/cpu/classes/gc/sweep:cpu-seconds");
+    double collector =
+        f64_of("/cpu/classes/gc/handshake:cpu-seconds") + f64_of("/cpu/classes/gc/mark/assist:cpu-seconds") +
+        f64_of("/cpu/classes/gc/mark/dedicated:cpu-seconds") +
+        f64_of("/cpu/classes/gc/mark/idle:cpu-seconds") + f64_of("/cpu/classes/gc/sweep:cpu-seconds");
     assert_true(fabs(collector - f64_of("/cpu/classes/gc/total:cpu-seconds")) < 1e-6);
     double low = f64_of("/cpu/classes/gc/total:cpu-seconds") + f64_of("/cpu/classes/user:cpu-seconds") +
                  f64_of("/cpu/classes/idle:cpu-seconds");

@@ -28,7 +28,7 @@ GREY_TYPE(node_type, struct node, next);
 static void *object, *leaf;
 static long range[8];
 
-/* ---- heap work, and where it is done ----------------------------------------------------------------------- */
+/* ---- heap work, and where it is done ------------------------------------------------------------------- */
 
 static void *nothing(void *arg) { return arg; }
 static int nothing_blocking(void *arg) { return arg != NULL; }
@@ -53,7 +53,8 @@ static void do_verify(void) { grey_verify(2); }
 static void do_create(void)
 {
     pthread_t thread;
-    grey_thread_create(&thread, NULL, nothing, NULL);
+    if (grey_thread_create(&thread, NULL, nothing, NULL) == 0)
+        pthread_join(thread, NULL);
 }
 static void do_join(void) { grey_thread_join(pthread_self(), NULL); }
 static void do_detach(void) { grey_thread_detach(); }
@@ -64,24 +65,12 @@ static const struct heap_work {
     const char *name;
     void (*run)(void);
 } works[] = {
-    {"alloc", do_alloc},
-    {"alloc_leaf", do_alloc_leaf},
-    {"zalloc_leaf", do_zalloc_leaf},
-    {"aligned", do_aligned},
-    {"new_array", do_new_array},
-    {"realloc", do_realloc},
-    {"move", do_move},
-    {"root_add", do_root_add},
-    {"root_remove", do_root_remove},
-    {"type_init", do_type_init},
-    {"collect", do_collect},
-    {"trim", do_trim},
-    {"verify", do_verify},
-    {"create", do_create},
-    {"join", do_join},
-    {"detach", do_detach},
-    {"stack_add", do_stack_add},
-    {"stack_remove", do_stack_remove},
+    {"alloc", do_alloc},         {"alloc_leaf", do_alloc_leaf}, {"zalloc_leaf", do_zalloc_leaf},
+    {"aligned", do_aligned},     {"new_array", do_new_array},   {"realloc", do_realloc},
+    {"move", do_move},           {"root_add", do_root_add},     {"root_remove", do_root_remove},
+    {"type_init", do_type_init}, {"collect", do_collect},       {"trim", do_trim},
+    {"verify", do_verify},       {"create", do_create},         {"join", do_join},
+    {"detach", do_detach},       {"stack_add", do_stack_add},   {"stack_remove", do_stack_remove},
 };
 
 static const struct heap_work *chosen(void)
@@ -167,7 +156,7 @@ static void heap_work_in_forbidden_places(void **unused)
     }
 }
 
-/* ---- what is allowed in a region ---------------------------------------------------------------------------------- */
+/* ---- what is allowed in a region ----------------------------------------------------------------------- */
 
 static int allowed_work(void *bytes)
 {
@@ -198,7 +187,7 @@ static void allowed_in_a_region(void)
     grey_collect();
 }
 
-/* ---- regions, threads, shutdown --------------------------------------------------------------------------------------- */
+/* ---- regions, threads, shutdown ------------------------------------------------------------------------ */
 
 static void end_without_begin(void)
 {
@@ -253,7 +242,7 @@ static void regions_and_threads(void **unused)
     child_dies("shutdown_unattached", NULL, "grey_shutdown while 1 other thread");
 }
 
-/* ---- the handler of fatal errors ---------------------------------------------------------------------------------------- */
+/* ---- the handler of fatal errors ----------------------------------------------------------------------- */
 
 static void on_fatal(const char *message, const void *address)
 {
@@ -304,11 +293,17 @@ static void not_yet(void **unused)
 
 int main(int argc, char **argv)
 {
-#define CASE(name) {#name, name}
+#define CASE(name)                                                                                           \
+    {                                                                                                        \
+#name, name                                                                                          \
+    }
     static const struct child_case cases[] = {
-        CASE(anywhere_else),       CASE(in_halves),          CASE(in_a_call),         CASE(in_a_handler),
-        CASE(allowed_in_a_region), CASE(end_without_begin),  CASE(end_twice),         CASE(end_unattached),
-        CASE(call_of_nothing),     CASE(shutdown_with_others), CASE(shutdown_unattached), CASE(with_handler),
+        CASE(anywhere_else),       CASE(in_halves),
+        CASE(in_a_call),           CASE(in_a_handler),
+        CASE(allowed_in_a_region), CASE(end_without_begin),
+        CASE(end_twice),           CASE(end_unattached),
+        CASE(call_of_nothing),     CASE(shutdown_with_others),
+        CASE(shutdown_unattached), CASE(with_handler),
         CASE(handler_that_exits),  CASE(handler_taken_off),
     };
 #undef CASE

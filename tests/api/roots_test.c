@@ -168,7 +168,7 @@ static void large(void **unused)
     assert_dropped(LEAFS);
 }
 
-/* ---- removed while scanned -------------------------------------------------------------------------------- */
+/* ---- removed while scanned ----------------------------------------------------------------------------- */
 
 static atomic_bool stop;
 
@@ -189,7 +189,8 @@ static void removed_while_scanned(void **unused)
     atomic_store(&stop, false);
     assert_int_equal(grey_thread_create(&collecting, NULL, collect_all_the_time, NULL), 0);
     for (int i = 0; i < 100; i++) {
-        char *range = mmap(NULL, SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
+        char *range =
+            mmap(NULL, SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
         assert_true(range != MAP_FAILED);
         assert_int_equal(grey_root_add(range, SIZE), 0);
         grey_store((void **)(void *)(range + i * 8), grey_alloc_leaf(16));
@@ -202,10 +203,11 @@ static void removed_while_scanned(void **unused)
     assert_int_equal(grey_thread_join(collecting, NULL), 0);
 }
 
-/* ---- GREY_ROOT ------------------------------------------------------------------------------------------------ */
+/* ---- GREY_ROOT ----------------------------------------------------------------------------------------- */
 
 GREY_ROOT(void *, one_word);
-GREY_ROOT(struct { void *words[LEAFS]; }, many_words);
+GREY_ROOT(
+    struct { void *words[LEAFS]; }, many_words);
 
 static void declared(void **unused)
 {
@@ -236,8 +238,8 @@ static void *open_plugin(const char *directory)
         fclose(file);
         const char *header = strstr(__FILE__, "tests/api/");
         assert_non_null(header);
-        snprintf(command, sizeof(command), "cc -shared -fPIC -I%.*sinclude -o %s %s", (int)(header - __FILE__),
-                 __FILE__, object, source);
+        snprintf(command, sizeof(command), "cc -shared -fPIC -I%.*sinclude -o %s %s",
+                 (int)(header - __FILE__), __FILE__, object, source);
         assert_int_equal(system(command), 0);
     }
     return dlopen(object, RTLD_NOW | RTLD_LOCAL);
@@ -272,10 +274,11 @@ static void declared_in_a_plugin(void **unused)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(refusals),   cmocka_unit_test(keeps_until_removed), cmocka_unit_test(odd_ends),
-        cmocka_unit_test(counted),    cmocka_unit_test(overlapping),         cmocka_unit_test(very_many),
-        cmocka_unit_test(large),      cmocka_unit_test(removed_while_scanned),
-        cmocka_unit_test(declared),   cmocka_unit_test(declared_in_a_plugin),
+        cmocka_unit_test(refusals),    cmocka_unit_test(keeps_until_removed),
+        cmocka_unit_test(odd_ends),    cmocka_unit_test(counted),
+        cmocka_unit_test(overlapping), cmocka_unit_test(very_many),
+        cmocka_unit_test(large),       cmocka_unit_test(removed_while_scanned),
+        cmocka_unit_test(declared),    cmocka_unit_test(declared_in_a_plugin),
     };
     return cmocka_run_group_tests_name("roots", tests, get_memory, NULL);
 }

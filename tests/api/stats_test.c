@@ -159,10 +159,10 @@ static void cumulative_under_load(void **unused)
     (void)unused;
     static const size_t rising[] = {
 #define FIELD(name) offsetof(struct grey_stats, name)
-        FIELD(cycles), FIELD(forced_cycles), FIELD(allocated_bytes), FIELD(allocated_objects),
-        FIELD(freed_bytes), FIELD(freed_objects), FIELD(pause_count), FIELD(pause_total_ns),
-        FIELD(pause_max_ns), FIELD(assist_ns), FIELD(worker_ns), FIELD(sweep_ns), FIELD(handshakes),
-        FIELD(rescan_rounds),
+        FIELD(cycles),       FIELD(forced_cycles), FIELD(allocated_bytes), FIELD(allocated_objects),
+        FIELD(freed_bytes),  FIELD(freed_objects), FIELD(pause_count),     FIELD(pause_total_ns),
+        FIELD(pause_max_ns), FIELD(assist_ns),     FIELD(worker_ns),       FIELD(sweep_ns),
+        FIELD(handshakes),   FIELD(rescan_rounds),
 #undef FIELD
     };
     pthread_t threads[2];
@@ -181,8 +181,8 @@ static void cumulative_under_load(void **unused)
             memcpy(&old, (char *)&before + rising[f], sizeof(old));
             memcpy(&new, (char *)&now + rising[f], sizeof(new));
             if (new < old)
-                fail_msg("the field at offset %zu went from %llu to %llu", rising[f],
-                         (unsigned long long)old, (unsigned long long)new);
+                fail_msg("the field at offset %zu went from %llu to %llu", rising[f], (unsigned long long)old,
+                         (unsigned long long)new);
         }
         before = now;
         usleep(1000);
@@ -209,9 +209,9 @@ int main(void)
     if (grey_init(NULL) != 0)
         return 1;
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(wrong_arguments),       cmocka_unit_test(does_not_attach),
-        cmocka_unit_test(counts_allocation),     cmocka_unit_test(counts_frees),
-        cmocka_unit_test(counts_forced_cycles),  cmocka_unit_test(cumulative_under_load),
+        cmocka_unit_test(wrong_arguments),      cmocka_unit_test(does_not_attach),
+        cmocka_unit_test(counts_allocation),    cmocka_unit_test(counts_frees),
+        cmocka_unit_test(counts_forced_cycles), cmocka_unit_test(cumulative_under_load),
         cmocka_unit_test(later_calls_say_so),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -22,7 +22,7 @@ struct node {
 GREY_TYPE(node_type, struct node, left, right, constant, any);
 GREY_ROOT(struct node *, tree);
 
-/* ---- cycles in the background ---------------------------------------------------------------------------- */
+/* ---- cycles in the background -------------------------------------------------------------------------- */
 
 static atomic_bool stop;
 static pthread_t collecting;
@@ -48,7 +48,7 @@ static int stop_cycles(void **unused)
     return grey_thread_join(collecting, NULL);
 }
 
-/* ---- single words ----------------------------------------------------------------------------------------- */
+/* ---- single words -------------------------------------------------------------------------------------- */
 
 static void single_words(void **unused)
 {
@@ -165,7 +165,7 @@ static void touched_after_raw_stores(void **unused)
     grey_keep_alive(raw);
 }
 
-/* ---- moves -------------------------------------------------------------------------------------------------- */
+/* ---- moves --------------------------------------------------------------------------------------------- */
 
 static void fill_words(unsigned char *p, size_t size)
 {
@@ -178,8 +178,8 @@ static void moves_like_memmove(void **unused)
 {
     (void)unused;
     enum { ROOM = 3 * PIECE };
-    static const size_t sizes[] = {0, 1, 7, 8, 9, 15, 16, 24, 63, 100, 4096, PIECE - 8, PIECE, PIECE + 8,
-                                   PIECE + 13, 2 * PIECE + 24};
+    static const size_t sizes[] = {0,  1,   7,    8,         9,     15,        16,         24,
+                                   63, 100, 4096, PIECE - 8, PIECE, PIECE + 8, PIECE + 13, 2 * PIECE + 24};
     static const size_t starts[] = {0, 1, 3, 8, 16, 1000, 1003};
     static const ptrdiff_t shifts[] = {0, 1, 8, -8, 16, -16, 5, -5, 4096, -4096, 64, PIECE, -PIECE};
     unsigned char *words = grey_alloc_leaf(ROOM), *copy = malloc(ROOM);
@@ -187,7 +187,8 @@ static void moves_like_memmove(void **unused)
     for (size_t s = 0; s < LENGTH(sizes); s++)
         for (size_t a = 0; a < LENGTH(starts); a++)
             for (size_t d = 0; d < LENGTH(shifts); d++) {
-                ptrdiff_t from = (ptrdiff_t)starts[a] + (shifts[d] < 0 ? -shifts[d] : 0), to = from + shifts[d];
+                ptrdiff_t from = (ptrdiff_t)starts[a] + (shifts[d] < 0 ? -shifts[d] : 0),
+                          to = from + shifts[d];
                 if (from + (ptrdiff_t)sizes[s] > ROOM || to + (ptrdiff_t)sizes[s] > ROOM)
                     continue;
                 size_t used = (size_t)(from > to ? from : to) + sizes[s] + 16;
@@ -277,14 +278,15 @@ static void words_are_not_torn(void **unused)
     assert_null(torn);
 }
 
-#define BOTH(test)                                                                                            \
-    cmocka_unit_test(test), {#test " in cycles", test, start_cycles, stop_cycles, NULL}
+#define BOTH(test)                                                                                           \
+    cmocka_unit_test(test), { #test " in cycles", test, start_cycles, stop_cycles, NULL }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        BOTH(single_words),       BOTH(macros_as_expressions), BOTH(outside_the_heap),
-        BOTH(touched_after_raw_stores), BOTH(moves_like_memmove), BOTH(moves_of_pointers),
+        BOTH(single_words),          BOTH(macros_as_expressions),
+        BOTH(outside_the_heap),      BOTH(touched_after_raw_stores),
+        BOTH(moves_like_memmove),    BOTH(moves_of_pointers),
         BOTH(clears_what_it_should), BOTH(words_are_not_torn),
     };
     return cmocka_run_group_tests_name("store", tests, NULL, NULL);

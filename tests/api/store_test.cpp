@@ -14,7 +14,8 @@ extern "C" {
 #include <thread>
 #include <type_traits>
 
-namespace {
+namespace
+{
 
 struct node {
     node *left, *right;
@@ -24,7 +25,8 @@ struct node {
 };
 GREY_TYPE(node_type, node, left, right, constant, any);
 
-struct derived : node {};
+struct derived : node {
+};
 
 struct smart {
     grey::field<smart> next, other;

@@ -52,7 +52,8 @@ static const struct described {
 
 static bool is_pointer(const struct described *type, size_t word)
 {
-    return (word >= type->first && word < type->first + type->count) || (type->second != 0 && word == type->second);
+    return (word >= type->first && word < type->first + type->count) ||
+           (type->second != 0 && word == type->second);
 }
 
 enum { LEAF = 48 };
@@ -80,7 +81,8 @@ __attribute__((noinline)) static void check(const struct described *type, size_t
         void **element = (void **)(void *)((char *)hidden_keeper + e * type->type->size);
         for (size_t w = 0; w < words; w++)
             if (is_pointer(type, w) && !heap_leaf_is_intact(element[w], e * words + w))
-                fail_msg("%s: element %zu of %zu, word %zu: the object was not kept", type->name, e, count, w);
+                fail_msg("%s: element %zu of %zu, word %zu: the object was not kept", type->name, e, count,
+                         w);
     }
 }
 
@@ -325,10 +327,14 @@ static void realloc_keeps_the_type(void **unused)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(single_objects),     cmocka_unit_test(arrays),
-        cmocka_unit_test(refusals),           cmocka_unit_test(type_init_refusals),
-        cmocka_unit_test(types_made_at_run_time), cmocka_unit_test(realloc_refusals),
-        cmocka_unit_test(realloc_untyped),    cmocka_unit_test(realloc_back_and_forth),
+        cmocka_unit_test(single_objects),
+        cmocka_unit_test(arrays),
+        cmocka_unit_test(refusals),
+        cmocka_unit_test(type_init_refusals),
+        cmocka_unit_test(types_made_at_run_time),
+        cmocka_unit_test(realloc_refusals),
+        cmocka_unit_test(realloc_untyped),
+        cmocka_unit_test(realloc_back_and_forth),
         cmocka_unit_test(realloc_keeps_the_type),
     };
     return cmocka_run_group_tests_name("types", tests, add_root, remove_root);

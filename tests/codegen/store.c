@@ -22,25 +22,13 @@ void *alloc_typed(void);
 
 GREY_ROOT(struct node *, codegen_root);
 
-void store_argument(struct node *node, struct node *value)
-{
-    grey_store(&node->left, value);
-}
+void store_argument(struct node *node, struct node *value) { grey_store(&node->left, value); }
 
-void store_loaded(struct node *node)
-{
-    grey_store(&node->left, node->right);
-}
+void store_loaded(struct node *node) { grey_store(&node->left, node->right); }
 
-void store_result(struct node *node)
-{
-    grey_store(&node->right, codegen_make());
-}
+void store_result(struct node *node) { grey_store(&node->right, codegen_make()); }
 
-void store_global(struct node *value)
-{
-    grey_store(&codegen_root, value);
-}
+void store_global(struct node *value) { grey_store(&codegen_root, value); }
 
 struct node *store_array(struct node **slots, size_t i, struct node *value)
 {
@@ -48,17 +36,8 @@ struct node *store_array(struct node **slots, size_t i, struct node *value)
     return slots[i + 1];
 }
 
-void *alloc_untyped(void)
-{
-    return grey_alloc(48);
-}
+void *alloc_untyped(void) { return grey_alloc(48); }
 
-void *alloc_leaf(void)
-{
-    return grey_alloc_leaf(48);
-}
+void *alloc_leaf(void) { return grey_alloc_leaf(48); }
 
-void *alloc_typed(void)
-{
-    return grey_new(&node_type);
-}
+void *alloc_typed(void) { return grey_new(&node_type); }

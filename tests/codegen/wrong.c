@@ -15,10 +15,7 @@ void wrong_fence(struct node *node, struct node *value);
 void wrong_call(struct node *node, struct node *value);
 void wrong_untested(struct node *node, struct node *value);
 
-static inline uint32_t phase(void)
-{
-    return __atomic_load_n(&grey_phase_, __ATOMIC_RELAXED);
-}
+static inline uint32_t phase(void) { return __atomic_load_n(&grey_phase_, __ATOMIC_RELAXED); }
 
 /* The phase is tested, then the value is stored. */
 void wrong_order(struct node *node, struct node *value)

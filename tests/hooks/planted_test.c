@@ -48,7 +48,7 @@ __attribute__((noinline)) static struct cell *cell_with_list(void)
 
 __attribute__((noinline)) static void store_into_black(struct cell *cell) { grey_store(&black->other, cell); }
 
-/* ---- the round word (0.1, 2.3): NO_DIRTY ------------------------------------------------------------------- */
+/* ---- the round word (0.1, 2.3): NO_DIRTY --------------------------------------------------------------- */
 
 /* The giver has published a white cell and not answered; the taker has answered, and shades it. */
 static struct cell *_Atomic mailbox;
@@ -112,7 +112,7 @@ static void test_stolen_mark(void **state)
     hooks_down();
 }
 
-/* ---- grey buffers and copies make a round not clean (1.4): NO_BUFFER_COUNT, NO_COPY_COUNT ------------------------ */
+/* ---- grey buffers and copies make a round not clean (1.4): NO_BUFFER_COUNT, NO_COPY_COUNT -------------- */
 
 /* Not scanned: between its two uses no stack is. */
 static struct cell *chain;
@@ -173,7 +173,7 @@ static void test_copies_count(void **state)
     hooks_down();
 }
 
-/* ---- the rests of runs are blackened (1.2): NO_REST -------------------------------------------------------------- */
+/* ---- the rests of runs are blackened (1.2): NO_REST ---------------------------------------------------- */
 
 static void born_late(void)
 {
@@ -207,7 +207,7 @@ static void test_rest_of_a_run(void **state)
     hooks_down();
 }
 
-/* ---- nobody attaches while threads are held (1.4, 2.5): ATTACH_IN_HOLD ---------------------------------------------- */
+/* ---- nobody attaches while threads are held (1.4, 2.5): ATTACH_IN_HOLD --------------------------------- */
 
 static struct cell *_Atomic grey_cell;
 
@@ -259,11 +259,14 @@ static void test_attach_in_hold(void **state)
     hooks_down();
 }
 
-/* ---- nothing is swept before finish's FENCE, and it waits for sections (1.6, OR-3): EARLY_SWEEP, NO_FENCE -------------- */
+/* ---- nothing is swept before finish's FENCE (1.6, OR-3): EARLY_SWEEP, NO_FENCE ------------------------ */
 
 static _Atomic uintptr_t stale; /* complement of a dead object's address */
 
-__attribute__((noinline)) static void make_dead_object(void) { atomic_store(&stale, ~(uintptr_t)cell_apart()); }
+__attribute__((noinline)) static void make_dead_object(void)
+{
+    atomic_store(&stale, ~(uintptr_t)cell_apart());
+}
 
 static void in_a_section(void)
 {

@@ -1,9 +1,10 @@
-/* tests/hooks/roots_phase_test.c -- roots added, removed and loaded while a cycle stands at each of its steps.
+/* tests/hooks/roots_phase_test.c -- memory that grey learns of while a cycle stands at each of its steps.
  *
- * Requirements: UM-10, UM-12, MK-13, BA-17 and the calls of 0.3 "in each phase".  The collector is stopped at a
- * step; there an actor puts its only reference to some leafs, raw, into memory that grey does not know, calls
- * grey_root_add (or grey_touch, or registers a stack) and forgets them.  They must be intact two cycles later,
- * with clobberfree=1 and everything free handed out again.
+ * Requirements: UM-10, BA-8, BA-17, ER-5a, ER-9, and the calls of 0.3 "in each phase".  The collector is
+ * stopped at a step; there an actor puts its only reference to some leafs into memory that grey does not know, or by
+ * a raw store into an object, then calls grey_root_add, grey_touch, grey_move, grey_stack_add or
+ * grey_thread_create, and forgets them.  They must be intact two cycles later, with clobberfree=1 and
+ * everything free handed out again.
  */
 #include "support_heap.h"
 #include "support_hooks.h"
@@ -16,9 +17,9 @@ static const struct step {
     enum os_hook point;
     const char *name;
 } steps[] = {
-    {OS_HOOK_AFTER_ARM, "arm"},       {OS_HOOK_AFTER_BLACKEN, "blacken"}, {OS_HOOK_ROOTS, "roots"},
-    {OS_HOOK_ROUND_START, "rescan"},  {OS_HOOK_ROUND_END, "round over"},  {OS_HOOK_CLOSED, "closed"},
-    {OS_HOOK_FINISH, "finish"},       {OS_HOOK_AFTER_FINISH, "after finish"},
+    {OS_HOOK_AFTER_ARM, "arm"},      {OS_HOOK_AFTER_BLACKEN, "blacken"},     {OS_HOOK_ROOTS, "roots"},
+    {OS_HOOK_ROUND_START, "rescan"}, {OS_HOOK_ROUND_END, "round over"},      {OS_HOOK_CLOSED, "closed"},
+    {OS_HOOK_FINISH, "finish"},      {OS_HOOK_AFTER_FINISH, "after finish"},
 };
 enum { STEPS = sizeof(steps) / sizeof(steps[0]), LEAFS = 200, SIZE = LEAFS * sizeof(void *) };
 
@@ -166,11 +167,11 @@ static void in_each_step(void (*actor)(void))
     }
 }
 
-#define EACH_STEP(actor)                                                                                      \
-    static void test_##actor(void **unused)                                                                   \
-    {                                                                                                         \
-        (void)unused;                                                                                         \
-        in_each_step(actor);                                                                                  \
+#define EACH_STEP(actor)                                                                                     \
+    static void test_##actor(void **unused)                                                                  \
+    {                                                                                                        \
+        (void)unused;                                                                                        \
+        in_each_step(actor);                                                                                 \
     }
 EACH_STEP(add_root)
 EACH_STEP(add_remove_add)

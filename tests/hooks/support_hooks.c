@@ -27,8 +27,8 @@ void hooks_fail(const char *what)
 
 enum { STOP_OFF, STOP_ARMED, STOP_REACHED, STOP_RELEASED };
 static struct stop {
-    enum os_hook point;
-    const void *what;
+    _Atomic int point;
+    const void *_Atomic what;
     _Atomic int state;
 } stops[STOPS];
 static _Atomic unsigned passed[OS_HOOK_COUNT];
@@ -42,8 +42,9 @@ static void on_hook(enum os_hook point, const void *what)
         also(point, what);
     for (int i = 0; i < STOPS; i++) {
         int armed = STOP_ARMED;
-        if (atomic_load(&stops[i].state) != STOP_ARMED || stops[i].point != point ||
-            (stops[i].what != NULL && stops[i].what != what) ||
+        const void *only = atomic_load(&stops[i].what);
+        if (atomic_load(&stops[i].state) != STOP_ARMED || atomic_load(&stops[i].point) != (int)point ||
+            (only != NULL && only != what) ||
             !atomic_compare_exchange_strong(&stops[i].state, &armed, STOP_REACHED))
             continue;
         while (atomic_load(&stops[i].state) == STOP_REACHED)
@@ -56,8 +57,8 @@ int stop_at(enum os_hook point, const void *what)
 {
     for (int i = 0; i < STOPS; i++)
         if (atomic_load(&stops[i].state) == STOP_OFF) {
-            stops[i].point = point;
-            stops[i].what = what;
+            atomic_store(&stops[i].point, (int)point);
+            atomic_store(&stops[i].what, what);
             atomic_store(&stops[i].state, STOP_ARMED);
             return i;
         }
@@ -82,7 +83,7 @@ void stop_release(int stop)
 
 unsigned hooks_passed(enum os_hook point) { return atomic_load(&passed[point]); }
 
-/* ---- the library ------------------------------------------------------------------------------------------ */
+/* ---- the library --------------------------------------------------------------------------------------- */
 
 static _Atomic int stage;
 static uint64_t cycles_before; /* of earlier lives of the library */
@@ -98,8 +99,8 @@ void hooks_up(const char *debug)
 {
     static char both[512];
     const char *environment = getenv("GREY_DEBUG");
-    snprintf(both, sizeof(both), "%s%s%s", environment != NULL ? environment : "", environment != NULL ? "," : "",
-             debug);
+    snprintf(both, sizeof(both), "%s%s%s", environment != NULL ? environment : "",
+             environment != NULL ? "," : "", debug);
     struct grey_options options = GREY_OPTIONS_INIT;
     options.percent = -1;
     options.debug = both;
@@ -138,7 +139,7 @@ void cycles_run(unsigned n)
     }
 }
 
-/* ---- actors ------------------------------------------------------------------------------------------------- */
+/* ---- actors -------------------------------------------------------------------------------------------- */
 
 void stage_set(int to) { atomic_store(&stage, to); }
 
@@ -173,7 +174,7 @@ pthread_t actor_start(void (*fn)(void))
 
 void actor_join(pthread_t actor) { HOOKS_CHECK(pthread_join(actor, NULL) == 0); }
 
-/* ---- objects -------------------------------------------------------------------------------------------------- */
+/* ---- objects ------------------------------------------------------------------------------------------- */
 
 GREY_TYPE(cell_type, struct cell, next, other);
 

@@ -29,7 +29,7 @@ void stop_release(int stop);
 extern void (*_Atomic hooks_also)(enum os_hook point, const void *what);
 unsigned hooks_passed(enum os_hook point); /* how often, since hooks_up */
 
-/* ---- the library ------------------------------------------------------------------------------------------ */
+/* ---- the library --------------------------------------------------------------------------------------- */
 
 /* Starts it with these debug options and those of the environment; cycles begin only when asked for. */
 void hooks_up(const char *debug);
@@ -43,17 +43,17 @@ uint64_t cycles_over(void);
 /* n cycles: with two, what the first has freed is swept, and clobbered with clobberfree=1. */
 void cycles_run(unsigned n);
 
-/* ---- actors ------------------------------------------------------------------------------------------------- */
+/* ---- actors -------------------------------------------------------------------------------------------- */
 
 /* The stage of the scenario: whoever waits for it goes on when it is reached. */
 void stage_set(int stage);
-void stage_await(int stage);         /* actors; dies after 20 s */
+void stage_await(int stage);               /* actors; dies after 20 s */
 bool stage_within(int stage, unsigned ms); /* the director */
 /* An actor attaches, runs fn and detaches; actor_join waits for its end. */
 pthread_t actor_start(void (*fn)(void));
 void actor_join(pthread_t actor);
 
-/* ---- objects -------------------------------------------------------------------------------------------------- */
+/* ---- objects ------------------------------------------------------------------------------------------- */
 
 /* A list of cells that know their place in it; clobbered ones don't. */
 struct cell {

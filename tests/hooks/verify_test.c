@@ -80,11 +80,13 @@ static void named(void)
     char line[300];
     for (int i = 0; i < SLOTS; i++) {
         snprintf(line, sizeof(line),
-                 "object 0x%lx of %d bytes is reachable but not marked: held by object %p in slot %p (offset %zu)\n",
+                 "object 0x%lx of %d bytes is reachable but not marked: held by object %p in slot %p (offset "
+                 "%zu)\n",
                  (unsigned long)~hidden[i], SIZE, (void *)holder, (void *)&holder[i], i * sizeof(void *));
         CHILD_CHECK(strstr(text, line) != NULL);
     }
-    snprintf(line, sizeof(line), "object 0x%lx of %d bytes is reachable but not marked: held by a registered root, slot %p\n",
+    snprintf(line, sizeof(line),
+             "object 0x%lx of %d bytes is reachable but not marked: held by a registered root, slot %p\n",
              (unsigned long)~hidden[SLOTS], SIZE, (void *)root_slot);
     CHILD_CHECK(strstr(text, line) != NULL);
     /* and a heap without such stores has nothing to report */
@@ -101,7 +103,7 @@ static void checked_at_every_cycle(void)
     CHILD_CHECK(!"lives");
 }
 
-/* ---- the same store, made good ---------------------------------------------------------------------------------- */
+/* ---- the same store, made good ------------------------------------------------------------------------- */
 
 static atomic_int turn; /* 1: the collector stands at the round; 2: the store was made */
 
@@ -156,7 +158,7 @@ static void stored_by_touch(void)
     stored_rightly();
 }
 
-/* ---- tests ------------------------------------------------------------------------------------------------------------ */
+/* ---- tests --------------------------------------------------------------------------------------------- */
 
 static void missing_barrier_is_named(void **unused)
 {

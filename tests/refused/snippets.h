@@ -33,7 +33,7 @@ GREY_TYPE(bad_type, struct node, missing);
 #elif CASE == 32
 GREY_TYPE(bad_type, struct node, GREY_ARRAY(numbers, 4)); /* elements of 4 bytes */
 #elif CASE == 33
-GREY_TYPE(bad_type, struct node); /* no field: that is GREY_TYPE_LEAF */
+GREY_TYPE(bad_type, struct node);              /* no field: that is GREY_TYPE_LEAF */
 #elif CASE == 34
 GREY_TYPE(bad_type, struct node, children); /* an array without GREY_ARRAY */
 #endif
@@ -65,7 +65,7 @@ void snippet(void)
 #elif CASE == 3
     grey_store(&object->left, constant_value); /* would lose const */
 #elif CASE == 4
-    grey_store(object->left, value); /* not an address */
+    grey_store(object->left, value);        /* not an address */
 #elif CASE == 5
     grey_store(&object->left, *value);
 #elif CASE == 6

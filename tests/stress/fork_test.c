@@ -61,7 +61,8 @@ static int live_as_child(uint64_t random, const struct node *held, int depth)
         if (child == 0)
             _exit(live_as_child(random, held, depth + 1));
         int status = wait_for(&child);
-        STRESS_CHECK(WIFEXITED(status) && WEXITSTATUS(status) == WELL, "a grandchild ended with %#x", (unsigned)status);
+        STRESS_CHECK(WIFEXITED(status) && WEXITSTATUS(status) == WELL, "a grandchild ended with %#x",
+                     (unsigned)status);
     }
     if (stress_below(&random, 4) == 0) {
         execl("/bin/sh", "sh", "-c", "exit 42", (char *)NULL);
@@ -79,7 +80,8 @@ static void fork_once(uint64_t *random, const struct node *held)
     if (child == 0)
         _exit(live_as_child(stress_random(random), held, (int)stress_below(random, 2) + 1));
     int status = held != NULL ? grey_blocking_call(wait_for, &child) : wait_for(&child);
-    STRESS_CHECK(WIFEXITED(status) && WEXITSTATUS(status) == WELL, "a child ended with %#x", (unsigned)status);
+    STRESS_CHECK(WIFEXITED(status) && WEXITSTATUS(status) == WELL, "a child ended with %#x",
+                 (unsigned)status);
     atomic_fetch_add(&forks, 1);
 }
 
@@ -123,7 +125,8 @@ static void test_fork(void **state)
     deadline = stress_deadline(1);
     stress_cycles_start();
     for (int i = 0; i < MUTATORS + FORKERS; i++)
-        assert_int_equal(grey_thread_create(&threads[i], NULL, i < MUTATORS ? mutate : fork_attached, NULL), 0);
+        assert_int_equal(grey_thread_create(&threads[i], NULL, i < MUTATORS ? mutate : fork_attached, NULL),
+                         0);
     for (int i = MUTATORS + FORKERS; i < MUTATORS + FORKERS + STRANGERS; i++)
         assert_int_equal(pthread_create(&threads[i], NULL, fork_unattached, NULL), 0);
     for (int i = 0; i < MUTATORS + FORKERS + STRANGERS; i++)

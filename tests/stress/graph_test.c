@@ -153,7 +153,7 @@ static void on_raw_stores(struct worker *w)
     grey_store(slot, NULL);
 }
 
-/* ---- together ------------------------------------------------------------------------------------------- */
+/* ---- together ------------------------------------------------------------------------------------------ */
 
 static void on_shared_slots(struct worker *w)
 {
@@ -184,7 +184,8 @@ static void on_the_stack(struct worker *w)
     }
     struct node *top = __atomic_load_n(&stack_top, __ATOMIC_ACQUIRE);
     /* Held, so its address is used for nothing else: no ABA. */
-    while (top != NULL && !grey_compare_exchange(&stack_top, &top, __atomic_load_n(&top->edge[1], __ATOMIC_ACQUIRE)))
+    while (top != NULL &&
+           !grey_compare_exchange(&stack_top, &top, __atomic_load_n(&top->edge[1], __ATOMIC_ACQUIRE)))
         ;
     if (top == NULL)
         return;
@@ -198,7 +199,8 @@ static struct node *chain_walk(struct node *chain, uint64_t bucket, uint64_t key
     struct node *found = NULL;
     for (; chain != NULL; chain = node_follow(chain, 1)) {
         node_check(chain);
-        STRESS_CHECK((chain->tag - TAG_KEY) % BUCKETS == bucket, "tag %d in chain %d", (int)chain->tag, (int)bucket);
+        STRESS_CHECK((chain->tag - TAG_KEY) % BUCKETS == bucket, "tag %d in chain %d", (int)chain->tag,
+                     (int)bucket);
         if (chain->tag - TAG_KEY == key)
             found = chain;
     }
@@ -246,13 +248,13 @@ static void receive(struct worker *w)
     list_check(letter);
 }
 
-/* ---- the test --------------------------------------------------------------------------------------------- */
+/* ---- the test ------------------------------------------------------------------------------------------ */
 
 static void *work(void *arg)
 {
-    static void (*const operations[])(struct worker *) = {on_lists,     on_trees,  on_dags,      on_tables,
-                                                          on_raw_stores, on_shared_slots, on_the_stack, on_the_table,
-                                                          on_the_table, send,      receive,      receive};
+    static void (*const operations[])(struct worker *) = {
+        on_lists,     on_trees,     on_dags,      on_tables, on_raw_stores, on_shared_slots,
+        on_the_stack, on_the_table, on_the_table, send,      receive,       receive};
     struct worker *w = arg;
     w->roots = calloc(OWN_ROOTS, sizeof(*w->roots));
     STRESS_CHECK(w->roots != NULL && grey_root_add(w->roots, OWN_ROOTS * sizeof(*w->roots)) == 0, "no root");
@@ -294,7 +296,8 @@ static void test_graphs(void **state)
     for (int i = 0; i < MAILBOXES; i++)
         assert_null(atomic_load(&mailboxes[i]));
     assert_int_equal(grey_verify(2), 0);
-    fprintf(stderr, "%llu operations, %llu cycles\n", (unsigned long long)operations, (unsigned long long)cycles);
+    fprintf(stderr, "%llu operations, %llu cycles\n", (unsigned long long)operations,
+            (unsigned long long)cycles);
     assert_true(operations > 0 && cycles > 1);
     free(mailboxes);
 }

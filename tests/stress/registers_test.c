@@ -1,4 +1,4 @@
-/* tests/stress/registers_test.c -- a pointer in the one place where only the handler can see it (MK-10, BA-6).
+/* tests/stress/registers_test.c -- a pointer in the one place that only the handler can see (MK-10, BA-6).
  *
  * Each case loads the pointer to an object from a root straight into one register (general, or the highest
  * lane of a vector register), or below the stack pointer into the red zone, or into a callee-saved register
@@ -16,19 +16,20 @@ enum { CYCLES = 3, LANES = 8 };
 GREY_ROOT(struct node *[LANES], cell);
 static _Atomic uint32_t go, done; /* the cycles may begin; they are over */
 
-/* ---- the ways to hold it --------------------------------------------------------------------------------- */
+/* ---- the ways to hold it ------------------------------------------------------------------------------- */
 
 /* void *hold_<r>(void *volatile *from, const _Atomic uint32_t *done): the registers that carry the arguments
  * are moved away, so that each of them can be tested too. */
-#define HOLD_GENERAL(r)                                                                               \
-    void *hold_##r(struct node *volatile *from, _Atomic uint32_t *until);                             \
-    __asm__(".text\n.type hold_" #r ", @function\nhold_" #r ":\n"                                     \
-            "push %rbx\npush %rbp\npush %r12\npush %r13\npush %r14\npush %r15\n"                      \
-            "push %rsi\n"                                                                             \
-            "mov (%rdi), %rax\nmovq $0, (%rdi)\n"                                                     \
-            "mov %rax, %" #r "\n" HOLD_CLEAR_##r "1: pause\n" HOLD_TEST_##r "je 1b\n"                 \
-            "mov %" #r ", %rax\n"                                                                     \
-            "pop %rsi\npop %r15\npop %r14\npop %r13\npop %r12\npop %rbp\npop %rbx\nret\n"             \
+#define HOLD_GENERAL(r)                                                                                      \
+    void *hold_##r(struct node *volatile *from, _Atomic uint32_t *until);                                    \
+    __asm__(".text\n.type hold_" #r ", @function\nhold_" #r ":\n"                                            \
+            "push %rbx\npush %rbp\npush %r12\npush %r13\npush %r14\npush %r15\n"                             \
+            "push %rsi\n"                                                                                    \
+            "mov (%rdi), %rax\nmovq $0, (%rdi)\n"                                                            \
+            "mov %rax, %" #r "\n" HOLD_CLEAR_##r "1: pause\n" HOLD_TEST_##r                                  \
+            "je 1b\n"                                                                                        \
+            "mov %" #r ", %rax\n"                                                                            \
+            "pop %rsi\npop %r15\npop %r14\npop %r13\npop %r12\npop %rbp\npop %rbx\nret\n"                    \
             ".size hold_" #r ", .-hold_" #r "\n")
 /* The flag's address is on the stack; the register that reads it is not the one under test. */
 #define VIA_RCX "mov (%rsp), %rcx\ncmpl $0, (%rcx)\n"
@@ -64,24 +65,22 @@ static _Atomic uint32_t go, done; /* the cycles may begin; they are over */
 #define HOLD_TEST_r13 VIA_RCX
 #define HOLD_TEST_r14 VIA_RCX
 #define HOLD_TEST_r15 VIA_RCX
-#define GENERAL(X) \
+#define GENERAL(X)                                                                                           \
     X(rax) X(rbx) X(rcx) X(rdx) X(rsi) X(rdi) X(rbp) X(r8) X(r9) X(r10) X(r11) X(r12) X(r13) X(r14) X(r15)
 #define DECLARE(r) HOLD_GENERAL(r);
 GENERAL(DECLARE)
 #undef DECLARE
 
 /* All lanes are loaded and erased; the caller put the pointer into the cell of the lane that it wants. */
-#define HOLD_VECTOR(r, load, wide)                                                                    \
-    void *hold_##r(struct node *volatile *from, _Atomic uint32_t *until);                             \
-    __asm__(".text\n.type hold_" #r ", @function\nhold_" #r ":\n"                                     \
-            "lea -64(%rsp), %rdx\n"                                                                   \
-            "vpxor %xmm0, %xmm0, %xmm0\n"                                                             \
-            load " (%rdi), %" #r "\n"                                                                 \
-            "xor %eax, %eax\nmov $8, %ecx\n2: movq $0, -8(%rdi,%rcx,8)\ndec %ecx\njnz 2b\n"           \
-            "1: pause\ncmpl $0, (%rsi)\nje 1b\n"                                                      \
-            load " %" #r ", (%rdx)\n"                                                                 \
-            "xor %eax, %eax\nmov $" wide ", %ecx\n"                                                   \
-            "3: or -8(%rdx,%rcx,8), %rax\ndec %ecx\njnz 3b\n"                                         \
+#define HOLD_VECTOR(r, load, wide)                                                                           \
+    void *hold_##r(struct node *volatile *from, _Atomic uint32_t *until);                                    \
+    __asm__(".text\n.type hold_" #r ", @function\nhold_" #r ":\n"                                            \
+            "lea -64(%rsp), %rdx\n"                                                                          \
+            "vpxor %xmm0, %xmm0, %xmm0\n" load " (%rdi), %" #r "\n"                                          \
+            "xor %eax, %eax\nmov $8, %ecx\n2: movq $0, -8(%rdi,%rcx,8)\ndec %ecx\njnz 2b\n"                  \
+            "1: pause\ncmpl $0, (%rsi)\nje 1b\n" load " %" #r ", (%rdx)\n"                                   \
+            "xor %eax, %eax\nmov $" wide ", %ecx\n"                                                          \
+            "3: or -8(%rdx,%rcx,8), %rax\ndec %ecx\njnz 3b\n"                                                \
             "ret\n.size hold_" #r ", .-hold_" #r "\n")
 HOLD_VECTOR(xmm1, "vmovups", "2");
 HOLD_VECTOR(xmm15, "vmovups", "2");
@@ -92,20 +91,20 @@ HOLD_VECTOR(zmm16, "vmovups", "8");
 HOLD_VECTOR(zmm31, "vmovups", "8");
 
 /* The 128 bytes below the stack pointer belong to a leaf function. */
-#define HOLD_RED_ZONE(name, offset)                                                                   \
-    void *name(struct node *volatile *from, _Atomic uint32_t *until);                                 \
-    __asm__(".text\n.type " #name ", @function\n" #name ":\n"                                         \
-            "mov (%rdi), %rax\nmovq $0, (%rdi)\nmov %rax, " offset "(%rsp)\nxor %eax, %eax\n"         \
-            "1: pause\ncmpl $0, (%rsi)\nje 1b\n"                                                      \
+#define HOLD_RED_ZONE(name, offset)                                                                          \
+    void *name(struct node *volatile *from, _Atomic uint32_t *until);                                        \
+    __asm__(".text\n.type " #name ", @function\n" #name ":\n"                                                \
+            "mov (%rdi), %rax\nmovq $0, (%rdi)\nmov %rax, " offset "(%rsp)\nxor %eax, %eax\n"                \
+            "1: pause\ncmpl $0, (%rsi)\nje 1b\n"                                                             \
             "mov " offset "(%rsp), %rax\nret\n.size " #name ", .-" #name "\n")
 HOLD_RED_ZONE(hold_red_zone_first, "-8");
 HOLD_RED_ZONE(hold_red_zone_last, "-128");
 
 /* void *keep_<r>(from, void (*wait)(void)): in a callee-saved register while wait runs. */
-#define KEEP(r)                                                                                       \
-    void *keep_##r(struct node *volatile *from, void (*wait)(void));                                  \
-    __asm__(".text\n.type keep_" #r ", @function\nkeep_" #r ":\n"                                     \
-            "push %" #r "\nmov (%rdi), %" #r "\nmovq $0, (%rdi)\ncall *%rsi\n"                        \
+#define KEEP(r)                                                                                              \
+    void *keep_##r(struct node *volatile *from, void (*wait)(void));                                         \
+    __asm__(".text\n.type keep_" #r ", @function\nkeep_" #r ":\n"                                            \
+            "push %" #r "\nmov (%rdi), %" #r "\nmovq $0, (%rdi)\ncall *%rsi\n"                               \
             "mov %" #r ", %rax\npop %" #r "\nret\n.size keep_" #r ", .-keep_" #r "\n")
 KEEP(rbx);
 KEEP(rbp);
@@ -114,7 +113,7 @@ KEEP(r13);
 KEEP(r14);
 KEEP(r15);
 
-/* ---- the cycles ---------------------------------------------------------------------------------------------- */
+/* ---- the cycles ---------------------------------------------------------------------------------------- */
 
 static void *run_cycles(void *unused)
 {
@@ -212,7 +211,7 @@ static void test_red_zone(void **state)
     hold("the red zone's last word", 0, hold_red_zone_last);
 }
 
-/* ---- callee-saved registers of a caller, whatever the thread does meanwhile ------------------------------------ */
+/* ---- callee-saved registers of a caller, whatever the thread does meanwhile ---------------------------- */
 
 static void wait_spinning(void)
 {
@@ -248,8 +247,8 @@ static void wait_in_region(void)
     grey_blocking_end();
 }
 
-__attribute__((noinline)) static void keep(const char *name, void *(*how)(struct node *volatile *, void (*)(void)),
-                                           void (*wait)(void))
+__attribute__((noinline)) static void
+keep(const char *name, void *(*how)(struct node *volatile *, void (*)(void)), void (*wait)(void))
 {
     uint64_t serial;
     pthread_t thread = begin(0, &serial);
@@ -280,8 +279,8 @@ static void test_callers_registers(void **state)
 int main(void)
 {
     stress_seed();
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_general_registers),
-                                       cmocka_unit_test(test_vector_registers), cmocka_unit_test(test_red_zone),
-                                       cmocka_unit_test(test_callers_registers)};
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_general_registers), cmocka_unit_test(test_vector_registers),
+        cmocka_unit_test(test_red_zone), cmocka_unit_test(test_callers_registers)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -113,9 +113,9 @@ struct node *node_new(uint64_t *random, uint64_t tag)
 void node_check(const struct node *node)
 {
     STRESS_CHECK(node->magic == MAGIC && node->seal == seal_of(node),
-                 "object %p is dead or another: magic %#llx serial %#llx tag %#llx seal %#llx", (const void *)node,
-                 (unsigned long long)node->magic, (unsigned long long)node->serial, (unsigned long long)node->tag,
-                 (unsigned long long)node->seal);
+                 "object %p is dead or another: magic %#llx serial %#llx tag %#llx seal %#llx",
+                 (const void *)node, (unsigned long long)node->magic, (unsigned long long)node->serial,
+                 (unsigned long long)node->tag, (unsigned long long)node->seal);
 }
 
 void node_link(struct node *parent, int k, struct node *child)
@@ -178,7 +178,7 @@ size_t tree_check(const struct node *tree)
     return 1 + tree_check(node_follow(tree, 0)) + tree_check(node_follow(tree, 1));
 }
 
-/* ---- cycles back to back --------------------------------------------------------------------------------- */
+/* ---- cycles back to back ------------------------------------------------------------------------------- */
 
 static pthread_t cycler;
 static atomic_bool cycler_stops;

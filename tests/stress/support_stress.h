@@ -1,4 +1,4 @@
-/* tests/stress/support_stress.h -- what the stress tests share: seeds, time, and objects that know themselves.
+/* tests/stress/support_stress.h -- what stress tests share: seeds, time, objects that know themselves.
  *
  * A collector that loses an object is noticed only when somebody looks at it again, and by then its cell
  * may hold another object that looks as good.  So every node here carries a seal made from its own address
@@ -40,10 +40,10 @@ uint64_t stress_deadline(unsigned tests);
 /* The file and line are where the test noticed. */
 _Noreturn void stress_fail(const char *file, int line, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
-#define STRESS_CHECK(condition, ...)                                                                  \
-    do {                                                                                              \
-        if (__builtin_expect(!(condition), 0))                                                        \
-            stress_fail(__FILE__, __LINE__, __VA_ARGS__);                                             \
+#define STRESS_CHECK(condition, ...)                                                                         \
+    do {                                                                                                     \
+        if (__builtin_expect(!(condition), 0))                                                               \
+            stress_fail(__FILE__, __LINE__, __VA_ARGS__);                                                    \
     } while (0)
 
 /* ---- nodes ------------------------------------------------------------------------------------------ */
@@ -73,7 +73,7 @@ size_t list_check(const struct node *list); /* walks it; the length */
 struct node *tree_new(uint64_t *random, unsigned depth, uint64_t tag);
 size_t tree_check(const struct node *tree); /* the number of nodes */
 
-/* ---- cycles back to back -------------------------------------------------------------------------------- */
+/* ---- cycles back to back ------------------------------------------------------------------------------- */
 
 /* A thread that calls grey_collect in a loop until stop; stop returns how often. */
 void stress_cycles_start(void);

@@ -1,4 +1,4 @@
-/* tests/stress/thread_churn_test.c -- threads come and go in the middle of cycles (2.5, 2.6; ER-1, ER-5, BA-7).
+/* tests/stress/thread_churn_test.c -- threads come and go in mid-cycle (2.5, 2.6; ER-1, ER-5, BA-7).
  *
  * A new thread must find its argument alive though nobody but its record holds it; its result must live
  * until it is joined; what a thread shaded must not be forgotten when it ends with a grey buffer that is not
@@ -37,7 +37,7 @@ static void start_workers(void *(*work)(void *))
     assert_int_equal(grey_verify(2), 0);
 }
 
-/* ---- arguments and results ------------------------------------------------------------------------------ */
+/* ---- arguments and results ----------------------------------------------------------------------------- */
 
 /* One node longer each generation; 0 is joined by its creator, and so on. */
 static void *descend(void *arg)
@@ -79,7 +79,7 @@ static void test_arguments_and_results(void **state)
     start_workers(create_and_join);
 }
 
-/* ---- detached threads ------------------------------------------------------------------------------------- */
+/* ---- detached threads ---------------------------------------------------------------------------------- */
 
 static _Atomic int detached_now;
 
@@ -121,7 +121,7 @@ static void test_detached(void **state)
         grey_safepoint();
 }
 
-/* ---- attach and detach ---------------------------------------------------------------------------------------- */
+/* ---- attach and detach --------------------------------------------------------------------------------- */
 
 static void *attach_and_detach(void *unused)
 {
@@ -144,7 +144,7 @@ static void test_attach_and_detach(void **state)
     start_workers(attach_and_detach);
 }
 
-/* ---- ends with a full grey buffer ------------------------------------------------------------------------------- */
+/* ---- ends with a full grey buffer ---------------------------------------------------------------------- */
 
 /* Many white objects are shaded, and the thread is gone before any round asked it. */
 static void *shade_and_leave(void *arg)
@@ -170,9 +170,11 @@ static void *create_shaders(void *unused)
     uint64_t random = own_random();
     while (stress_now() < deadline) {
         pthread_t thread;
-        STRESS_CHECK(grey_thread_create(&thread, NULL, shade_and_leave, list_new(&random, 10, 1)) == 0, "no thread");
+        STRESS_CHECK(grey_thread_create(&thread, NULL, shade_and_leave, list_new(&random, 10, 1)) == 0,
+                     "no thread");
         STRESS_CHECK(grey_thread_join(thread, NULL) == 0, "no join");
-        for (struct node *at = slots[stress_below(&random, SLOTS)]; at != NULL; at = node_follow(at, 0))
+        struct node *at = __atomic_load_n(&slots[stress_below(&random, SLOTS)], __ATOMIC_ACQUIRE);
+        for (; at != NULL; at = node_follow(at, 0))
             if (at->tag == 2)
                 STRESS_CHECK(list_check(node_follow(at, 1)) == 30, "a list became shorter");
     }
@@ -185,7 +187,7 @@ static void test_grey_buffers_at_exit(void **state)
     start_workers(create_shaders);
 }
 
-/* ---- blocking regions --------------------------------------------------------------------------------------------- */
+/* ---- blocking regions ---------------------------------------------------------------------------------- */
 
 static int sleep_a_little(void *arg)
 {
@@ -218,7 +220,7 @@ static void test_blocking_regions(void **state)
     start_workers(block_and_look);
 }
 
-/* ---- again with small buffers ---------------------------------------------------------------------------------------- */
+/* ---- again with small buffers -------------------------------------------------------------------------- */
 
 static void restart_with_small_buffers(void **state)
 {

@@ -154,8 +154,8 @@ static void concurrent_records_are_not_lost(void **unused)
     pthread_t threads[WRITERS];
     atomic_store(&running, WRITERS);
     for (int i = 0; i < WRITERS; i++)
-        assert_int_equal(pthread_create(&threads[i], NULL, write_many,
-                                        (void *)(uintptr_t)(next_random(&state) | 1)), 0);
+        assert_int_equal(
+            pthread_create(&threads[i], NULL, write_many, (void *)(uintptr_t)(next_random(&state) | 1)), 0);
     const struct histogram *set[] = {&shared};
     struct histogram_summary now, before = {0};
     do {
@@ -181,12 +181,9 @@ int main(void)
     state = seed != NULL ? strtoull(seed, NULL, 0) : (uint64_t)time(NULL);
     printf("GREY_TEST_SEED=%llu\n", (unsigned long long)state);
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(buckets_follow_each_other),
-        cmocka_unit_test(error_is_bounded),
-        cmocka_unit_test(quantiles_match_a_sorted_array),
-        cmocka_unit_test(empty_and_reset),
-        cmocka_unit_test(several_are_summarized_as_one),
-        cmocka_unit_test(concurrent_records_are_not_lost),
+        cmocka_unit_test(buckets_follow_each_other),      cmocka_unit_test(error_is_bounded),
+        cmocka_unit_test(quantiles_match_a_sorted_array), cmocka_unit_test(empty_and_reset),
+        cmocka_unit_test(several_are_summarized_as_one),  cmocka_unit_test(concurrent_records_are_not_lost),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
