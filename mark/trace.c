@@ -23,9 +23,10 @@
 #define CONSERVATIVE ((uintptr_t)1 << 63) /* user addresses have at most 48 bits (OS-19) */
 /* MK-3 wants a piece to bound a scan to about 100 us, and says 128 KiB; of a dense pointer array that takes
  * up to 1.2 ms (each of its 16,384 edges may miss the cache; seen as assists in the cache server), so: */
-enum { PIECE = 16 << 10 };
-enum { CHECK_EVERY = 64 };     /* objects between looks at the clock and at idle tracers, */
-enum { CHECK_BYTES = 100000 }; /* or bytes, about 100 us (MK-4) */
+enum { PIECE = 8 << 10 };
+/* Objects between looks at the clock and at idle tracers, or bytes: MK-4's 100,000 are 12,500 edges of a
+ * dense pointer array, half a millisecond of cache misses. */
+enum { CHECK_EVERY = 64, CHECK_BYTES = 8 << 10 };
 
 _Atomic uint32_t mark_gate;
 _Atomic uint64_t mark_scanned, mark_tracer_bytes;
@@ -309,15 +310,19 @@ static inline void advance(struct tracer *tracer)
         scan(tracer, old);
 }
 
-static void flush_scans(struct tracer *tracer)
+/* The oldest object in the ring: one at a time, since each may be a whole piece.  False: it is empty. */
+static bool scan_oldest(struct tracer *tracer)
 {
     for (unsigned i = 0; i < SCAN_RING; i++) {
         unsigned at = (tracer->scan_at + i) % SCAN_RING;
         uintptr_t reference = tracer->scan[at];
+        if (reference == 0)
+            continue;
         tracer->scan[at] = 0;
-        if (reference != 0)
-            scan(tracer, reference);
+        scan(tracer, reference);
+        return true;
     }
+    return false;
 }
 
 static bool others_idle(void)
@@ -332,12 +337,12 @@ bool tracer_drain(struct tracer *tracer, size_t bytes, uint64_t deadline)
         uint64_t look = tracer->scanned + CHECK_BYTES;
         for (int i = 0; i < CHECK_EVERY && tracer->depth != 0 && tracer->scanned < look; i++)
             advance(tracer);
-        if (tracer->depth == 0) {
+        /* The edges last: the longer they wait, the more of their lines have come. */
+        bool more = true;
+        while (tracer->depth == 0 && tracer->scanned < look && more)
+            more = scan_oldest(tracer);
+        if (tracer->depth == 0 && !more) {
             flush_edges(tracer);
-            if (tracer->depth == 0)
-                flush_scans(tracer);
-            if (tracer->depth == 0)
-                flush_edges(tracer);
             if (tracer->depth == 0)
                 return true;
         }

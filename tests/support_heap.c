@@ -21,10 +21,12 @@ struct grey_stats heap_figures(void)
 struct grey_stats heap_figures_at_rest(void)
 {
     struct grey_stats before = heap_figures();
+    int equal = 0; /* readings in a row: a sweeper that waits for a processor is not at rest */
     for (int i = 0; i < 1000; i++) {
         usleep(10000);
         struct grey_stats now = heap_figures();
-        if (memcmp(&before, &now, sizeof(now)) == 0)
+        equal = memcmp(&before, &now, sizeof(now)) == 0 ? equal + 1 : 0;
+        if (equal == 5)
             return now;
         before = now;
     }

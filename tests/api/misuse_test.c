@@ -201,6 +201,20 @@ static void end_twice(void)
     grey_blocking_end();
 }
 static void end_unattached(void) { grey_blocking_end(); }
+static int end_too_early(void *unused)
+{
+    (void)unused;
+    grey_blocking_end();
+    return 0;
+}
+static int begin_only(void *unused)
+{
+    (void)unused;
+    grey_blocking_begin();
+    return 0;
+}
+static void end_inside_a_call(void) { grey_blocking_call(end_too_early, NULL); }
+static void begin_inside_a_call(void) { grey_blocking_call(begin_only, NULL); }
 static void call_of_nothing(void) { grey_blocking_call(NULL, NULL); }
 
 static atomic_bool attached;
@@ -237,6 +251,8 @@ static void regions_and_threads(void **unused)
     child_dies("end_without_begin", NULL, "grey_blocking_end without grey_blocking_begin");
     child_dies("end_twice", NULL, "grey_blocking_end without grey_blocking_begin");
     child_dies("end_unattached", NULL, "grey_blocking_end without grey_blocking_begin");
+    child_dies("end_inside_a_call", NULL, "grey_blocking_call left regions it had not entered");
+    child_dies("begin_inside_a_call", NULL, "or entered some it did not leave");
     child_dies("call_of_nothing", NULL, "grey_blocking_call without a function");
     child_dies("shutdown_with_others", NULL, "grey_shutdown while 1 other thread");
     child_dies("shutdown_unattached", NULL, "grey_shutdown while 1 other thread");
@@ -302,6 +318,8 @@ int main(int argc, char **argv)
         CASE(in_a_call),           CASE(in_a_handler),
         CASE(allowed_in_a_region), CASE(end_without_begin),
         CASE(end_twice),           CASE(end_unattached),
+        CASE(end_inside_a_call),
+        CASE(begin_inside_a_call),
         CASE(call_of_nothing),     CASE(shutdown_with_others),
         CASE(shutdown_unattached), CASE(with_handler),
         CASE(handler_that_exits),  CASE(handler_taken_off),
