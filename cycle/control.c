@@ -193,14 +193,22 @@ int control_init(void)
     return start_threads();
 }
 
+static int join_threads(void *unused)
+{
+    (void)unused;
+    pthread_join(collector, NULL);
+    mark_workers_stop();
+    sweep_thread_stop();
+    return 0;
+}
+
+/* In a region: a cycle under way may still ask the caller, who may block the signal. */
 void control_shutdown(void)
 {
     if (atomic_load(&threads_up)) {
         atomic_store(&stopping, 1);
         ring();
-        pthread_join(collector, NULL);
-        mark_workers_stop();
-        sweep_thread_stop();
+        mutator_blocking(join_threads, NULL);
     }
     atomic_store(&threads_up, 0);
 }

@@ -131,8 +131,11 @@ void grey_shutdown(void)
     pthread_mutex_lock(&starting);
     if (start_is_up()) {
         if (!mutator_only_caller())
-            os_fatal(NULL, "grey_shutdown while %llu other threads are attached: they must detach first",
-                     (unsigned long long)(mutator_threads() - (thread_self() != NULL)));
+            os_fatal(
+                NULL,
+                "grey_shutdown while %llu other threads are attached, or were created and will be: they must "
+                "detach first",
+                (unsigned long long)(mutator_threads() - (thread_self() != NULL)));
         control_shutdown();
         mutator_shutdown();
         atomic_store_explicit(&up, 0, memory_order_release);

@@ -189,7 +189,8 @@ struct grey_type {
 
 /* A type made at run time: bit i of pointer_bits (from the low bit of byte 0) says that word i holds
  * a pointer; n_words fewer than the type has: the rest holds none.  Name and bits are copied and
- * live until shutdown.  EINVAL NULL, size 0, bits beyond the size; ENOMEM. */
+ * live as long as the process.  A NULL name is an empty one.  EINVAL type or bits NULL, size 0, bits beyond
+ * the size; ENOMEM. */
 GREY_API int grey_type_init(struct grey_type *type, const char *name, size_t size,
                             const uint8_t *pointer_bits, size_t n_words);
 

@@ -100,6 +100,7 @@ static void *run(void *argument)
     if (registry_attach(block) != 0)
         os_fatal(record, "a new thread cannot be attached: out of memory");
     mine = record;
+    atomic_store_explicit(&record->began, true, memory_order_release);
     void *(*start)(void *) = record->start;
     /* Attached, so this load is of a pointer that the next answer shows. */
     void *result = start(__atomic_load_n(&record->arg, __ATOMIC_ACQUIRE));
@@ -243,6 +244,17 @@ void created_fork_child(void)
         if (c != mine)
             unlink_and_free(c);
     }
+}
+
+/* No thread is on its way that will attach (ER-6). */
+bool created_all_began(void)
+{
+    os_lock(&join_lock);
+    bool all = true;
+    for (struct mutator_created *c = records; c != NULL; c = c->next)
+        all &= atomic_load_explicit(&c->began, memory_order_acquire);
+    os_unlock(&join_lock);
+    return all;
 }
 
 void created_shutdown(void)

@@ -19,11 +19,13 @@ struct mutator_created {
     void *arg, *result; /* roots (1.3) */
     struct thread *block;
     bool id_known, detached, finished;
+    atomic_bool began;            /* the thread has attached */
     struct mutator_created *next; /* join lock */
 };
 void created_finished(void);
 void created_fork_child(void);
 void created_shutdown(void);
+bool created_all_began(void);
 struct os_lock *created_lock(void);
 struct thread *registry_take_block(void);
 void registry_put_block(struct thread *block);

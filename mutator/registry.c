@@ -313,7 +313,7 @@ int mutator_init(int signal)
     return handshake_init(signal);
 }
 
-bool mutator_only_caller(void) { return mutator_threads() == (thread_self() != NULL); }
+bool mutator_only_caller(void) { return mutator_threads() == (thread_self() != NULL) && created_all_began(); }
 
 /* The caller is the last attached thread, if any is. */
 void mutator_shutdown(void)
