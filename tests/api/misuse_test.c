@@ -314,15 +314,12 @@ int main(int argc, char **argv)
 #name, name                                                                                          \
     }
     static const struct child_case cases[] = {
-        CASE(anywhere_else),       CASE(in_halves),
-        CASE(in_a_call),           CASE(in_a_handler),
-        CASE(allowed_in_a_region), CASE(end_without_begin),
-        CASE(end_twice),           CASE(end_unattached),
-        CASE(end_inside_a_call),
-        CASE(begin_inside_a_call),
-        CASE(call_of_nothing),     CASE(shutdown_with_others),
-        CASE(shutdown_unattached), CASE(with_handler),
-        CASE(handler_that_exits),  CASE(handler_taken_off),
+        CASE(anywhere_else),       CASE(in_halves),           CASE(in_a_call),
+        CASE(in_a_handler),        CASE(allowed_in_a_region), CASE(end_without_begin),
+        CASE(end_twice),           CASE(end_unattached),      CASE(end_inside_a_call),
+        CASE(begin_inside_a_call), CASE(call_of_nothing),     CASE(shutdown_with_others),
+        CASE(shutdown_unattached), CASE(with_handler),        CASE(handler_that_exits),
+        CASE(handler_taken_off),
     };
 #undef CASE
     CHILD_MAIN(argc, argv, cases);
