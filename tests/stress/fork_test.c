@@ -6,6 +6,7 @@
  * exits with a status that says all was well.  The parent must not notice.
  */
 #include "support_stress.h"
+#include "os/os.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -121,6 +122,11 @@ static void *fork_unattached(void *unused)
 static void test_fork(void **state)
 {
     (void)state;
+#if OS_ASAN
+    /* gcc 12's runtime doesn't take its allocator's lock over a fork: a child that was made while another
+     * thread held it waits for ever in the runtime's calloc (seen, with both threads' stacks). */
+    skip();
+#endif
     pthread_t threads[MUTATORS + FORKERS + STRANGERS];
     deadline = stress_deadline(1);
     stress_cycles_start();

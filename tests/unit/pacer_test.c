@@ -158,7 +158,9 @@ static void jitter(void **unused)
         struct outcome outcome = one_cycle(&pacer, &program);
         if (i < SETTLED)
             continue;
-        assert_true(outcome.utilization < 0.30);
+        /* Rate and work may both be a tenth up where the last cycle had them a tenth down, and the history
+         * sees only some of it: 0.25 x 1.1 x 1.1 / 0.9. */
+        assert_true(outcome.utilization < 0.34);
         total += outcome.utilization;
     }
     assert_true(fabs(total / (4 * CYCLES - SETTLED) - 0.25) < 0.01);
@@ -319,7 +321,8 @@ static void check_goal(const struct pacer *pacer)
     goal = goal > least ? goal : least;
     assert_true(fabs((double)pacer->goal - goal) <= 2 + goal * 1e-7);
     double room = (double)(pacer->goal - pacer->marked);
-    assert_true((double)(pacer->trigger - pacer->marked) >= room * 45 / 64 - 64);
+    /* 64 for the division, and what a double of this size leaves out */
+    assert_true((double)(pacer->trigger - pacer->marked) >= room * 45 / 64 - 64 - room * 1e-12);
 }
 
 static void any_figures(void **unused)
