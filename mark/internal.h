@@ -5,10 +5,16 @@
 #include "mark/mark.h"
 
 enum { EDGE_RING = 32, SCAN_RING = 16, TRACER_STACK = 1 << 14 };
+/* Bytes a tracer scans between looks at the clock, and of a large object at a time.  MK-3 says 128 KiB, to
+ * bound a scan to about 100 us, and MK-4 100,000; but each of the 16,384 words of a dense pointer array may
+ * miss the cache, 1.2 ms were seen.  An assist holds up the program: its step is some 10 us. */
+enum { WORKER_STEP = 8 << 10, ASSIST_STEP = 2 << 10 };
 
 /* What one tracer holds.  Its own thread only. */
 struct tracer {
-    size_t depth;                            /* of the stack */
+    bool assist;  /* a program thread's: short steps, and wakes nobody (a futex call is 5 us a sleeper) */
+    size_t step;  /* WORKER_STEP or ASSIST_STEP */
+    size_t depth; /* of the stack */
     unsigned edge_at, scan_at, edges, scans; /* ring positions; how many entries are in use */
     uint64_t tokens;                         /* of work_pending */
     uint64_t marked_objects, marked_bytes, scanned;
@@ -19,7 +25,7 @@ struct tracer {
     _Atomic uint32_t taken;        /* assists */
 };
 
-struct tracer *tracer_new(void);
+struct tracer *tracer_new(bool assist);
 void tracer_free(struct tracer *tracer);
 /* A word that may be a pointer into the heap (conservative), and what it leads to later. */
 void tracer_word(struct tracer *tracer, uintptr_t word);

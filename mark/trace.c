@@ -21,12 +21,9 @@
 #include "os/options.h"
 
 #define CONSERVATIVE ((uintptr_t)1 << 63) /* user addresses have at most 48 bits (OS-19) */
-/* MK-3 wants a piece to bound a scan to about 100 us, and says 128 KiB; of a dense pointer array that takes
- * up to 1.2 ms (each of its 16,384 edges may miss the cache; seen as assists in the cache server), so: */
-enum { PIECE = 8 << 10 };
-/* Objects between looks at the clock and at idle tracers, or bytes: MK-4's 100,000 are 12,500 edges of a
- * dense pointer array, half a millisecond of cache misses. */
-enum { CHECK_EVERY = 64, CHECK_BYTES = 8 << 10 };
+/* Objects between looks at the clock and at idle tracers, if tracer->step is not reached before: one for so
+ * many bytes of a step, since each object costs about two cache misses whatever its size. */
+enum { STEP_OBJECT = 128, STEAL_ABOVE = 128 };
 
 _Atomic uint32_t mark_gate;
 _Atomic uint64_t mark_scanned, mark_tracer_bytes;
@@ -34,10 +31,15 @@ _Atomic int64_t mark_credit;
 
 /* ---- tracers ------------------------------------------------------------------------------------------ */
 
-struct tracer *tracer_new(void)
+struct tracer *tracer_new(bool assist)
 {
     size_t page = os_page_size();
-    return os_alloc((sizeof(struct tracer) + page - 1) & ~(page - 1), OS_MARK);
+    struct tracer *tracer = os_alloc((sizeof(struct tracer) + page - 1) & ~(page - 1), OS_MARK);
+    if (tracer != NULL) {
+        tracer->assist = assist;
+        tracer->step = assist ? ASSIST_STEP : WORKER_STEP;
+    }
+    return tracer;
 }
 void tracer_free(struct tracer *tracer)
 {
@@ -253,22 +255,41 @@ static OS_UNSANITIZED void scan_typed(struct tracer *tracer, uintptr_t object, s
     tracer->scanned += to - from;
 }
 
-/* at: the object, or where its next piece begins. */
-static void scan_large(struct tracer *tracer, uintptr_t at, const struct layout *layout)
+/* The cell that `at`, the object's base or where its next piece begins, lies in, up to where pointers end. */
+static uintptr_t object_at(uintptr_t at, uint32_t info, const struct layout *layout, size_t *size)
 {
-    const struct span *span = heap_span_of(at);
-    uintptr_t object = (uintptr_t)span_start(span);
-    size_t from = at - object, to = span->bytes;
-    if (to - from > PIECE) {
-        to = from + PIECE;
+    if (layout->cell == 0) {
+        const struct span *span = heap_span_of(at);
+        *size = span->bytes;
+        return (uintptr_t)span_start(span);
+    }
+    uintptr_t start = (uintptr_t)heap_page_address(heap_page(at) - heap_info_offset(info));
+    uint32_t index = (uint32_t)((uint64_t)(at - start) * layout->inverse >> 32);
+    *size = layout->kind == LAYOUT_HEADER ? layout->cell - sizeof(uint64_t) : layout->cell;
+    return start + (size_t)index * layout->cell;
+}
+
+/* What is larger than a step, one step of it (MK-3).  The rest is pushed first: others may take it. */
+static void scan_piece(struct tracer *tracer, uintptr_t at, uint32_t info, const struct layout *layout)
+{
+    size_t size;
+    uintptr_t object = object_at(at, info, layout, &size);
+    size_t from = at - object, to = size;
+    if (to - from > tracer->step) {
+        to = from + tracer->step;
         push(tracer, (object + to) | 1);
     }
-    if (layout->kind == LAYOUT_CONSERVATIVE)
+    if (layout->kind == LAYOUT_CONSERVATIVE) {
         tracer_words(tracer, (const void *)at, to - from);
-    else if (layout->kind == LAYOUT_POINTERS)
+    } else if (layout->kind == LAYOUT_POINTERS) {
         scan_pointers(tracer, at, to - from);
-    else
-        scan_typed(tracer, object, from, to, heap_type(span->type - 1));
+    } else if (layout->kind == LAYOUT_HEADER) {
+        uint64_t header = __atomic_load_n((uint64_t *)(object + size), __ATOMIC_ACQUIRE);
+        if (header != 0) /* else nothing is there yet (2.4) */
+            scan_typed(tracer, object, from, to, heap_type((uint32_t)header - 1));
+    } else {
+        scan_typed(tracer, object, from, to, heap_type(heap_span_of(at)->type - 1));
+    }
 }
 
 static void scan(struct tracer *tracer, uintptr_t reference)
@@ -280,15 +301,15 @@ static void scan(struct tracer *tracer, uintptr_t reference)
     if (LIKELY(layout->kind == LAYOUT_MASK)) {
         scan_mask(tracer, at, layout->mask);
         tracer->scanned += layout->cell;
-    } else if (layout->cell == 0) {
-        scan_large(tracer, at, layout);
+    } else if (layout->cell == 0 || layout->cell > tracer->step || (reference & 1)) {
+        scan_piece(tracer, at, info, layout);
     } else if (layout->kind == LAYOUT_CONSERVATIVE) {
         tracer_words(tracer, (const void *)at, layout->cell);
     } else if (layout->kind == LAYOUT_POINTERS) {
         scan_pointers(tracer, at, layout->cell);
     } else if (layout->kind == LAYOUT_HEADER) {
         uint64_t header = __atomic_load_n((uint64_t *)(at + layout->cell) - 1, __ATOMIC_ACQUIRE);
-        if (header != 0) /* else nothing is there yet (2.4) */
+        if (header != 0)
             scan_typed(tracer, at, 0, layout->cell - sizeof(uint64_t), heap_type((uint32_t)header - 1));
     }
 }
@@ -334,8 +355,9 @@ bool tracer_drain(struct tracer *tracer, size_t bytes, uint64_t deadline)
 {
     uint64_t end = tracer->scanned + bytes;
     for (;;) {
-        uint64_t look = tracer->scanned + CHECK_BYTES;
-        for (int i = 0; i < CHECK_EVERY && tracer->depth != 0 && tracer->scanned < look; i++)
+        uint64_t look = tracer->scanned + tracer->step;
+        for (size_t i = tracer->step / STEP_OBJECT; i != 0 && tracer->depth != 0 && tracer->scanned < look;
+             i--)
             advance(tracer);
         /* The edges last: the longer they wait, the more of their lines have come. */
         bool more = true;
@@ -346,7 +368,7 @@ bool tracer_drain(struct tracer *tracer, size_t bytes, uint64_t deadline)
             if (tracer->depth == 0)
                 return true;
         }
-        if (tracer->depth > 2 * CHECK_EVERY && others_idle() &&
+        if (tracer->depth > STEAL_ABOVE && !tracer->assist && others_idle() &&
             share(tracer, tracer->depth / 2 < WORK_SHARE ? tracer->depth / 2 : WORK_SHARE))
             work_wake();
         if (tracer->scanned >= end || (deadline != 0 && os_now() >= deadline))
@@ -399,7 +421,7 @@ void tracer_publish(struct tracer *tracer)
             tracer->depth = 0;
             drop_for_rescan();
         }
-    if (left)
+    if (left && !tracer->assist)
         work_wake();
     tracer_give_tokens(tracer);
 }

@@ -197,7 +197,7 @@ static int start_one(enum worker_kind kind)
     struct worker *worker = &workers[n_workers];
     worker->kind = kind;
     if (worker->tracer == NULL)
-        worker->tracer = tracer_new();
+        worker->tracer = tracer_new(false);
     if (worker->tracer == NULL)
         return ENOMEM;
     sigset_t all, old;
@@ -253,10 +253,10 @@ int mark_init(void)
 {
     bool have_jobs = jobs_init();
     atomic_store(&mark_gate, 0);
-    collector_tracer = tracer_new();
+    collector_tracer = tracer_new(false);
     bool have_tracers = collector_tracer != NULL;
     for (int i = 0; i < ASSISTS_MAX; i++) {
-        assist_tracers[i] = tracer_new();
+        assist_tracers[i] = tracer_new(true);
         have_tracers &= assist_tracers[i] != NULL;
     }
     return have_jobs && have_tracers ? 0 : ENOMEM;
@@ -353,6 +353,8 @@ void mark_wait_idle(bool help)
         }
         if (!mark_idle())
             os_wait(&work_signal, signal, 200 * 1000);
+        if (work_available()) /* an assist may have left it, and wakes nobody */
+            work_wake();
         if (pause_point != NULL)
             pause_point();
     }
