@@ -25,12 +25,13 @@ static uint64_t thread_cpu(void)
     return (uint64_t)time.tv_sec * 1000000000 + (uint64_t)time.tv_nsec;
 }
 
-static uint64_t work(uint64_t n)
+static __attribute__((noinline)) uint64_t work(uint64_t n)
 {
-    uint64_t state = 1;
+    uint64_t state = 1, sum = 0;
     for (uint64_t i = 0; i < n; i++)
-        bench_random(&state);
-    return state;
+        sum += bench_random(&state);
+    __asm__ volatile("" : "+r"(sum)); /* else it is computed once */
+    return sum;
 }
 
 /* The shortest of some tries: the one that nobody disturbed. */
