@@ -15,6 +15,30 @@
 
 #include "heap/heap.h"
 
+/* ---- outside the heap ------------------------------------------------------------------------------------- */
+
+/* Bounds of all foreign regions, the address behind the last one included (FR-15, FR-23): most words
+ * outside the heap end here.  low only falls and high only rises while there are regions, but for
+ * shrinking after a removal; each is written alone, and any pair that is read covers every region that was
+ * there before and still is.  No region: both 1, and no word passes. */
+extern struct outside_bounds {
+    _Atomic uintptr_t low, high;
+} outside_bounds;
+/* For loops: read once.  What is registered later in the cycle is born black. */
+struct outside {
+    uintptr_t low, length;
+};
+static inline struct outside outside_read(void)
+{
+    uintptr_t low = atomic_load_explicit(&outside_bounds.low, memory_order_relaxed);
+    return (struct outside){low, atomic_load_explicit(&outside_bounds.high, memory_order_relaxed) - low};
+}
+static inline bool outside_may_matter(uintptr_t word)
+{
+    struct outside bounds = outside_read();
+    return word - bounds.low < bounds.length;
+}
+
 /* ---- blocks and queues (barrier/work.c) --------------------------------------------------------------- */
 
 enum { MARK_BLOCK_BYTES = 4096, MARK_BLOCK_ENTRIES = MARK_BLOCK_BYTES / 8 - 2 };
@@ -46,6 +70,7 @@ extern _Atomic uint64_t work_copies;     /* blocks of copied words not yet teste
 extern _Atomic uint32_t work_clean;      /* this round's: 1 = nothing grey was handed over or found */
 extern _Atomic uint32_t work_overflowed; /* a marked object was dropped for lack of memory: rescan */
 extern _Atomic uint32_t work_round;      /* the round word (2.3) */
+extern _Atomic uint64_t work_cycle;      /* number of the cycle that is on; set before the phase (1.1) */
 extern _Atomic uint32_t work_at_once;    /* from the fourth round on greys are published one by one */
 extern _Atomic uint32_t work_signal;     /* moves when there is work; tracers sleep on it */
 extern _Atomic uint32_t work_idle;       /* tracers asleep */
@@ -63,8 +88,13 @@ void work_done(void); /* nothing is pending, or no copy untested: the collector 
 
 /* ---- shading (barrier/shade.c) ---------------------------------------------------------------------------- */
 
-/* 2.3: self in a busy section, phase ON.  p is any word.  True if this call marked an object. */
+/* 2.3: self in a busy section, phase ON.  p is any word.  True if this call marked an object or region. */
 bool shade(struct thread *self, uintptr_t p);
+/* The same for the target of a weak reference: false if it is white and the round is closed, so dead
+ * (protocol.md 3). */
+bool shade_unless_dead(struct thread *self, uintptr_t p);
+/* Before anything is marked outside the mark loop: OPEN -> DIRTY; false if the round is closed. */
+bool shade_make_dirty(void);
 /* The same for every aligned word of a range, in sections of 128 KiB each.  Outside sections; off a cycle
  * nothing. */
 void shade_range(struct thread *self, const void *start, size_t size);

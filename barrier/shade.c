@@ -9,7 +9,7 @@
  * after that, T's copy finds it marked and counts nothing; our buffer is handed over at our next answer
  * only, which may lie in the next round: so without DIRTY this round could close with the object's
  * children white ("mark stealing").  With DIRTY first the round cannot close, and in the next our buffer
- * is handed over (m_postnodirty, mw_dirtylate in models/).
+ * is handed over (m_nodirty, m_dirtylate in models/).
  *
  * Why CLOSED may drop: once closed, everything any thread can reach is marked, so a white word here was
  * read from nowhere live.
@@ -30,7 +30,7 @@ uint32_t grey_phase_;
 /* ---- shade -------------------------------------------------------------------------------------------- */
 
 /* OPEN -> DIRTY; false if the round is closed. */
-static bool make_dirty(void)
+bool shade_make_dirty(void)
 {
     if (FAULT(NO_DIRTY))
         return atomic_load_explicit(&work_round, memory_order_acquire) != ROUND_CLOSED;
@@ -76,29 +76,45 @@ bool shade_hand_over(struct thread *thread, bool wake)
     return true;
 }
 
-bool shade(struct thread *self, uintptr_t p)
+/* Of an object that was found white.  True if this call marked it. */
+static bool shade_white(struct thread *self, const struct heap_object *object)
 {
-    struct heap_object object;
-    if (!heap_find(p, &object) || heap_marked(object.base))
+    HOOK(SHADE, (void *)object->base);
+    if (!shade_make_dirty())
         return false;
-    HOOK(SHADE, (void *)object.base);
-    if (!make_dirty())
-        return false;
-    HOOK(SHADE_DIRTY, (void *)object.base);
-    if (!heap_mark_cell(object.base))
+    HOOK(SHADE_DIRTY, (void *)object->base);
+    if (!heap_mark_cell(object->base))
         return false;
     os_count(OS_COUNT_shades, 1);
     os_count(OS_COUNT_marked_objects, 1);
-    os_count(OS_COUNT_marked_bytes, object.size);
-    if (heap_layouts[object.layout].kind != LAYOUT_LEAF)
-        remember(self, object.base);
+    os_count(OS_COUNT_marked_bytes, object->size);
+    if (heap_layouts[object->layout].kind != LAYOUT_LEAF)
+        remember(self, object->base);
     return true;
+}
+
+bool shade(struct thread *self, uintptr_t p)
+{
+    struct heap_object object;
+    if (!heap_contains(p))
+        return outside_may_matter(p) && heap_calls.shade_outside(self, p);
+    return heap_find(p, &object) && !heap_marked(object.base) && shade_white(self, &object);
+}
+
+/* Marked by somebody else meanwhile is alive too: so the mark has the last word. */
+bool shade_unless_dead(struct thread *self, uintptr_t p)
+{
+    struct heap_object object;
+    return heap_find(p, &object) &&
+           (heap_marked(object.base) || shade_white(self, &object) || heap_marked(object.base));
 }
 
 /* Memory of the program that other threads may be writing: a word is read once, whole. */
 static OS_UNSANITIZED uintptr_t load_word(const void *slot) { return *(const volatile uintptr_t *)slot; }
 
 static const char *align_up(const void *p) { return (const char *)(((uintptr_t)p + 7) & ~(uintptr_t)7); }
+
+static bool may_matter(uintptr_t word) { return heap_contains(word) || outside_may_matter(word); }
 
 void shade_range(struct thread *self, const void *start, size_t size)
 {
@@ -109,7 +125,7 @@ void shade_range(struct thread *self, const void *start, size_t size)
         if (barrier_on())
             for (; at + sizeof(void *) <= piece; at += sizeof(void *)) {
                 uintptr_t word = load_word(at);
-                if (heap_contains(word))
+                if (may_matter(word))
                     shade(self, word);
             }
         thread_leave(self);
@@ -124,6 +140,8 @@ void shade_range(struct thread *self, const void *start, size_t size)
  * marked, or is left from one that is over, and then this is a store that saw phase OFF. */
 static bool already_marked(uintptr_t p)
 {
+    if (!heap_contains(p))
+        return !outside_may_matter(p);
     unsigned bit = heap_bit(p);
     return atomic_load_explicit(&heap.bits[heap_page(p)].mark[bit >> 6], memory_order_relaxed) >> (bit & 63) &
            1;
@@ -131,7 +149,7 @@ static bool already_marked(uintptr_t p)
 
 void grey_shade_(const void *value)
 {
-    if (!heap_contains((uintptr_t)value) || already_marked((uintptr_t)value) || FAULT(NO_BARRIER))
+    if (already_marked((uintptr_t)value) || FAULT(NO_BARRIER))
         return;
     struct thread *self = heap_thread("a store of a heap pointer");
     if (self == NULL)
@@ -158,7 +176,7 @@ static OS_UNSANITIZED void move_words(struct thread *self, uintptr_t *to, const 
     for (size_t k = 0; k < n; k++) {
         size_t i = backwards ? n - 1 - k : k;
         uintptr_t word = __atomic_load_n(&from[i], __ATOMIC_RELAXED);
-        if (on && heap_contains(word))
+        if (on && may_matter(word))
             shade(self, word);
         __atomic_store_n(&to[i], word, __ATOMIC_RELEASE);
     }
@@ -224,10 +242,15 @@ void grey_clear(void *at, size_t size)
 
 void grey_touch(const void *p)
 {
-    if (p == NULL || !barrier_on() || !heap_contains((uintptr_t)p))
+    if (p == NULL || !barrier_on() || !may_matter((uintptr_t)p))
         return;
     struct thread *self = heap_thread("grey_touch");
     struct heap_object object;
+    if (!heap_contains((uintptr_t)p)) {
+        if (self != NULL)
+            heap_calls.touch_outside(self, (uintptr_t)p);
+        return;
+    }
     if (self != NULL && heap_find((uintptr_t)p, &object) && heap_layouts[object.layout].kind != LAYOUT_LEAF)
         shade_range(self, (const void *)object.base, object.size);
 }

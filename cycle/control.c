@@ -14,6 +14,7 @@
 #include "mutator/mutator.h"
 #include "os/events.h"
 #include "os/options.h"
+#include "sweep/cleanups.h"
 #include "sweep/sweep.h"
 
 #include <errno.h>
@@ -36,6 +37,7 @@ static _Atomic int percent_now;
 static _Atomic size_t limit_now;
 static _Atomic uint64_t wanted, begun, ended; /* cycle numbers; ended: swept too, if anybody waits */
 static _Atomic uint32_t forced_wanted, sweep_waiters;
+static _Atomic int64_t external;    /* grey_external_add since the last cycle began, bytes */
 static _Atomic uint32_t bell;       /* the collector sleeps on it */
 static _Atomic uint32_t ended_bell; /* callers of grey_collect sleep on it */
 static _Atomic uint32_t threads_up, stopping;
@@ -176,8 +178,10 @@ static void ask_for_cycle_after(uint64_t after)
     while (want <= after && !atomic_compare_exchange_weak_explicit(
                                 &wanted, &want, after + 1, memory_order_acq_rel, memory_order_relaxed))
         ;
-    if (UNLIKELY(!atomic_load_explicit(&threads_up, memory_order_acquire)))
+    if (UNLIKELY(!atomic_load_explicit(&threads_up, memory_order_acquire))) {
         start_threads();
+        cleanups_start_again();
+    }
     ring();
 }
 
@@ -191,6 +195,7 @@ int control_init(void)
     atomic_store(&ended, 0);
     atomic_store(&last_end, os_now());
     atomic_store(&verify_request, NULL);
+    atomic_store(&external, 0);
     mark_set_pause_point(control_pause_point);
     return start_threads();
 }
@@ -222,6 +227,7 @@ static uint64_t non_heap(void) { return os_mapped_total() - os_mapped(OS_HEAP) +
 void control_cycle_began(uint64_t number)
 {
     atomic_store_explicit(&begun, number, memory_order_seq_cst);
+    atomic_store_explicit(&external, 0, memory_order_relaxed);
     os_lock(&lock);
     if (pacer.goal != UINT64_MAX)
         pacer.goal = pacer_goal_from(&pacer, heap_live_bytes());
@@ -317,6 +323,14 @@ static void assist(struct thread *self, size_t bytes)
     os_events.pause(OS_PAUSE_assist, os_now() - wall, cpu);
 }
 
+/* What stands outside the heap counts as allocated, not as heap (FR-43). */
+static bool trigger_is_reached(void)
+{
+    int64_t outside = atomic_load_explicit(&external, memory_order_relaxed);
+    uint64_t at = atomic_load_explicit(&trigger, memory_order_relaxed), live = heap_live_bytes();
+    return live >= at || (outside > 0 && (uint64_t)outside >= at - live);
+}
+
 void control_allocated(struct thread *self, size_t bytes)
 {
     self->slow_paths++;
@@ -330,7 +344,7 @@ void control_allocated(struct thread *self, size_t bytes)
     }
     self->assist_debt = 0;
     sweep_pay(self, bytes);
-    if (heap_live_bytes() < atomic_load_explicit(&trigger, memory_order_relaxed))
+    if (!trigger_is_reached())
         return;
     /* Once for each cycle: afterwards the collector knows. */
     uint64_t last = cycle_number();
@@ -339,6 +353,25 @@ void control_allocated(struct thread *self, size_t bytes)
         ask_for_cycle_after(last);
     else
         wait_for_the_others();
+}
+
+void grey_external_add(int64_t bytes)
+{
+    start_ensure();
+    int64_t old = atomic_load_explicit(&external, memory_order_relaxed), sum;
+    do
+        if (__builtin_add_overflow(old, bytes, &sum))
+            sum = bytes > 0 ? INT64_MAX : 0;
+        else if (sum <
+                 0) /* what a cleanup takes back was forgotten when the cycle began that found it dead */
+            sum = 0;
+    while (!atomic_compare_exchange_weak_explicit(&external, &old, sum, memory_order_relaxed,
+                                                  memory_order_relaxed));
+    if (bytes <= 0 || barrier_on() || !trigger_is_reached())
+        return;
+    uint64_t last = cycle_number();
+    if (atomic_load_explicit(&wanted, memory_order_relaxed) <= last)
+        ask_for_cycle_after(last);
 }
 
 /* ---- waiting for cycles ------------------------------------------------------------------------------------------- */

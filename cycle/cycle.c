@@ -9,17 +9,20 @@
  *     1.3 roots     gate open, root jobs, records of created threads
  *     1.4 rounds    every thread's stack, until a round is clean
  *     1.6 finish    gate closed, phase OFF, FENCE
- *     1.7 sweep_cycle: anyone may sweep
+ *     1.7 sweep_cycle: anyone may sweep; dead foreign regions are taken out of the index
  *
  * The collector calls nothing that takes a lock the program could own (malloc, stdio): in a held round
  * the owner may be held.
  */
 #include "cycle/cycle.h"
+#include "foreign/foreign.h"
 #include "inspect/gauges.h"
 #include "mark/mark.h"
 #include "mutator/mutator.h"
 #include "os/events.h"
 #include "os/options.h"
+#include "sweep/cleanups.h"
+#include "sweep/specials.h"
 #include "sweep/sweep.h"
 
 #include <string.h>
@@ -77,6 +80,7 @@ static void arm(void)
     atomic_store_explicit(&work_round, ROUND_OPEN, memory_order_seq_cst);
     atomic_store_explicit(&work_at_once, 0, memory_order_relaxed);
     atomic_fetch_add_explicit(&cycle, 1, memory_order_acq_rel);
+    atomic_store_explicit(&work_cycle, cycle_number(), memory_order_relaxed);
     set_phase(1);
     mutator_fence();
     HOOK(AFTER_ARM, NULL);
@@ -137,6 +141,8 @@ static uint32_t next_ticket(void)
 static uint32_t ask(struct run *run, bool held)
 {
     for (;;) {
+        if (run->event.rounds > 1) /* the first round's stacks may have held most of the heap */
+            mark_without_idle_workers();
         mark_wait_idle(run->event.rounds != 0);
         control_pause_point();
         if (run->event.rounds == 0)
@@ -237,6 +243,7 @@ static void finish(bool held)
     enter_step(STEP_FINISH);
     HOOK(FINISH, NULL);
     mark_end();
+    specials_clear_weak();
     set_phase(0);
     if (held)
         mutator_release();
@@ -244,6 +251,17 @@ static void finish(bool held)
         may_sweep();
     mutator_fence();
     HOOK(AFTER_FINISH, NULL);
+}
+
+/* 1.7, the rest of it: nobody can colour a region any more, and what is registered now has this cycle's
+ * colour, so it is looked for while everybody goes on.  Before the next arm, and before who waits for this
+ * cycle is told (FR-28). */
+static void sweep_foreign(void)
+{
+    foreign_sweep_begin(cycle_number());
+    while (foreign_sweep_some())
+        control_pause_point();
+    cleanups_flush();
 }
 
 /* Live bytes: what was marked, and what was born black or counted black.  Added as a difference, so that
@@ -360,12 +378,15 @@ void cycle_run(struct cycle_request *request)
     control_cycle_ended(&measured);
     struct pacer pacer = control_pacer();
     sweep_begin(pacer.trigger > marked ? pacer.trigger - marked : 0);
-    if (os_debug.stoptheworld == 2)
+    if (os_debug.stoptheworld == 2) {
         sweep_finish(); /* SW-16 */
+        sweep_foreign();
+    }
     if (run.world_stopped)
         mutator_start_world();
     report(&run, &measured, os_now(), pacer);
     control_pause_point();
+    sweep_foreign();
 }
 
 /* The child of a fork: nobody else is left.  Another thread may have stored a white object into a black

@@ -11,8 +11,11 @@
  */
 #include "barrier/barrier.h"
 #include "cycle/cycle.h"
+#include "foreign/foreign.h"
 #include "mark/mark.h"
 #include "mutator/mutator.h"
+#include "sweep/cleanups.h"
+#include "sweep/specials.h"
 #include "sweep/sweep.h"
 
 #include <stdlib.h>
@@ -61,6 +64,9 @@ static void child(void)
     work_fork_child();
     mark_fork_child();
     sweep_fork_child();
+    foreign_fork_child();
+    cleanups_fork_child();
+    specials_fork_child();
     cycle_abandon();
     mutator_fork_child();
     heap_give_up_building(thread_self());

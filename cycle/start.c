@@ -5,11 +5,14 @@
  */
 #include "barrier/barrier.h"
 #include "cycle/cycle.h"
+#include "foreign/foreign.h"
 #include "inspect/inspect.h"
 #include "inspect/verify.h"
 #include "mark/mark.h"
 #include "mutator/mutator.h"
 #include "os/options.h"
+#include "sweep/cleanups.h"
+#include "sweep/specials.h"
 #include "sweep/sweep.h"
 
 #include <errno.h>
@@ -35,6 +38,9 @@ const struct heap_calls heap_calls = {
     .allocated = control_allocated,
     .grow_runs = mutator_grow_runs,
     .collect_for_memory = control_collect_for_memory,
+    .shade_outside = foreign_shade,
+    .touch_outside = foreign_touch,
+    .overlaps_outside = foreign_overlaps,
 };
 
 /* The same for what is set at run time.  Before any constructor of the program, so that its first call finds
@@ -48,6 +54,9 @@ __attribute__((constructor(101))) static void set_calls(void)
 
 static void stop_rooms(void)
 {
+    cleanups_shutdown();
+    specials_shutdown();
+    foreign_shutdown();
     mark_shutdown();
     work_shutdown();
     heap_shutdown();
@@ -61,6 +70,12 @@ static int start_rooms(void)
     error = work_init();
     if (error == 0)
         error = mark_init();
+    if (error == 0)
+        error = foreign_init();
+    if (error == 0)
+        error = cleanups_init();
+    if (error == 0)
+        error = specials_init();
     if (error == 0)
         error = mutator_init(os_tuning.signal != 0 ? os_tuning.signal : SIGRTMIN + 2);
     cycle_reset();
@@ -128,6 +143,9 @@ struct thread *start_and_attach(void) { return ensure() == 0 ? mutator_attach() 
 
 void grey_shutdown(void)
 {
+    /* Its threads are attached.  Not under `starting`, which a fork takes: a cleanup that runs may fork. */
+    if (start_is_up())
+        cleanups_stop();
     pthread_mutex_lock(&starting);
     if (start_is_up()) {
         if (!mutator_only_caller())

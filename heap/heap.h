@@ -104,9 +104,10 @@ struct span {
     uint32_t free_index; /* cells below it are allocated */
     uint32_t live;       /* allocation bits set */
     uint32_t next, previous;
-    uint32_t type;        /* LAYOUT_LARGE_TYPED: number + 1 */
-    size_t bytes;         /* large: usable size */
-    struct thread *owner; /* SPAN_OWNED, SPAN_BUILDING */
+    uint32_t type;             /* LAYOUT_LARGE_TYPED: number + 1 */
+    size_t bytes;              /* large: usable size */
+    struct thread *owner;      /* SPAN_OWNED, SPAN_BUILDING */
+    _Atomic uint32_t specials; /* index of the first (sweep/specials.h), 0: none; the sweep flag */
 };
 
 struct heap {
@@ -238,6 +239,12 @@ struct heap_calls {
     void (*allocated)(struct thread *self, size_t bytes); /* outside sections: trigger, assist, gcstress */
     void (*grow_runs)(struct thread *self, uint32_t n);   /* runs array to at least n, under the list lock */
     bool (*collect_for_memory)(void);                     /* AL-14: a full cycle, at most 1 s */
+    /* A word outside the heap, within the bounds of all foreign regions: shade() for a region.  Section. */
+    bool (*shade_outside)(struct thread *self, uintptr_t word);
+    /* grey_touch of a region: shades what it holds.  Outside sections. */
+    void (*touch_outside)(struct thread *self, uintptr_t word);
+    /* Whether [start, end) overlaps a region.  Section, list lock held. */
+    bool (*overlaps_outside)(uintptr_t start, uintptr_t end);
 };
 extern const struct heap_calls heap_calls;
 

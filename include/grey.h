@@ -81,7 +81,8 @@ struct grey_options {
 GREY_API int grey_init(const struct grey_options *options);
 
 /* Stops the library and unmaps its heap; it may be started again.  All other threads must have
- * detached, else fatal (ER-6).  Runs no cleanups.  When not up: nothing. */
+ * detached, else fatal (ER-6).  Runs no cleanups, but waits for those that Grey's threads have begun; fatal
+ * in a cleanup or finalizer.  When not up: nothing. */
 GREY_API void grey_shutdown(void);
 
 /* The version of the library that is linked, "major.minor.patch".  Signal-safe. */
@@ -322,6 +323,77 @@ GREY_API void grey_root_unregister_(struct grey_root_ *root);
     }                                                                                                        \
     typedef int name##_root_ends_here_ /* takes the semicolon, in C++ namespaces too */
 
+/* ---- foreign memory ------------------------------------------------------------------------------ */
+
+/* Memory that Grey did not allocate: mapped files, rings shared with the kernel, memory of other
+ * allocators.  While any pointer to any byte of a registered region is found on a stack, in a register, a
+ * root, a scanned heap object or a scanned region, the region lives.  When a whole cycle finds none, its
+ * cleanup runs once, and what it is given are integers: it can't bring the region back (FR-19, FR-25).
+ * A region's last byte may lie beside another region's first; leave a page between a region and a mapping
+ * whose addresses are in use, since from a stack one past the end counts too (FR-23). */
+typedef void grey_foreign_fn(uintptr_t start, size_t size, void *arg);
+typedef uint64_t grey_foreign; /* handle; 0 is none; never reused */
+/* The region's aligned words are scanned, conservatively, while it is reachable.  It stays readable until
+ * its cleanup is called or grey_foreign_release returns, and heap pointers are stored into it with
+ * grey_store and the like (FR-21). */
+enum { GREY_FOREIGN_SCAN = 1 };
+
+/* Registers [start, start + size): any address, any size from 1 byte, no alignment.  arg may be a heap
+ * pointer and is a root until the cleanup has returned (FR-10).  handle may be NULL.  Cleanups run on Grey's
+ * cleanup threads or in grey_cleanup_run, in any order, not at exit (FR-29, FR-34).  Errors: EINVAL start or
+ * cleanup NULL, size 0, range past the address space, unknown flags, arg inside the range; EEXIST overlap
+ * with a region, the heap, an attached thread's stack; ENOMEM.  Lock: one writer at a time; some
+ * microseconds, with GREY_FOREIGN_SCAN during a cycle also the time to read the range. */
+GREY_API int grey_foreign_add(void *start, size_t size, unsigned flags, grey_foreign_fn *cleanup, void *arg,
+                              grey_foreign *handle);
+/* Back to manual: the cleanup will not run, and Grey does not touch the region any more when it returns
+ * true.  False: it was released or found dead before, or the handle is none (FR-35..FR-39).  Waits for a
+ * marker that is scanning a piece of the region, never for a cycle. */
+GREY_API bool grey_foreign_release(grey_foreign handle);
+/* The region that p points into; start and size may be NULL.  Wait-free. */
+GREY_API bool grey_foreign_find(const void *p, uintptr_t *start, size_t *size);
+/* Memory or other scarce things (file descriptors, say, in what they are worth in bytes) that heap objects
+ * or regions stand for: counts as allocation toward the start of the next cycle, not toward heap, goal or
+ * limit.  Negative takes back (FR-43). */
+GREY_API void grey_external_add(int64_t bytes);
+
+/* ---- cleanups, finalizers, weak references -------------------------------------------------------- */
+
+typedef uint64_t grey_cleanup; /* handle; 0 is none; never reused */
+/* After the object that `object` points into has become unreachable, fn(arg) runs once, on one of Grey's
+ * cleanup threads or in grey_cleanup_run; the object is freed without waiting for it.  Any number an object,
+ * run in any order.  arg is a root until fn has returned: an object that its own arg leads to never dies
+ * (CF-1..CF-6).  handle may be NULL.  Errors: EINVAL object or fn NULL, arg inside the object, an address
+ * Grey knows nothing of; ENOTSUP foreign memory; ENOMEM.  Static memory never dies: 0, and handle 0. */
+GREY_API int grey_cleanup_add(void *object, void (*fn)(void *arg), void *arg, grey_cleanup *handle);
+/* The cleanup will not run: true.  False: it was queued or stopped before.  Keep the object alive over the
+ * call to be sure which (CF-7). */
+GREY_API bool grey_cleanup_stop(grey_cleanup handle);
+/* When the object is found unreachable, fn(object) runs once, in sequence with all other finalizers; it may
+ * store the object somewhere.  The object is freed when it is next found unreachable.  One an object; NULL
+ * clears it.  Whatever the object points to is kept for fn; a ring of objects with finalizers is never freed
+ * (CF-14..CF-19).  Prefer cleanups.  Errors: EINVAL not an object's start; EEXIST one is set; ENOTSUP
+ * foreign memory; ENOMEM. */
+GREY_API int grey_set_finalizer(void *object, void (*fn)(void *object));
+/* True when everything that was queued at the call has run.  timeout in ns; negative: no limit; 0: only
+ * asks.  From a cleanup or finalizer: false at once (CF-13). */
+GREY_API bool grey_cleanup_wait(int64_t timeout_ns);
+/* For event loops.  An eventfd, the same at each call, that is readable while work is queued; from the
+ * first call on Grey's own threads run nothing more.  -1 and errno: those of eventfd. */
+GREY_API int grey_cleanup_fd(void);
+/* Runs up to `max` queued cleanups and finalizers on the calling thread; returns how many.  Finalizers only
+ * while no other thread is running one (CF-9). */
+GREY_API size_t grey_cleanup_run(size_t max);
+
+struct grey_weak;
+/* A weak reference to the address `object`: the same one for the same address while the object lives.  Is
+ * itself a heap object, held like any other.  NULL and errno: EINVAL NULL, or an address Grey knows nothing
+ * of; ENOTSUP foreign memory; ENOMEM.  To static memory: never becomes NULL (CF-20..CF-26). */
+GREY_API struct grey_weak *grey_weak_new(void *object);
+/* The address, or NULL from the moment the object is found unreachable, which is before its finalizer or
+ * cleanups run, and for ever.  NULL gives NULL.  Never waits; during a cycle it costs a mark (CF-21, CF-22). */
+GREY_API void *grey_weak_get(struct grey_weak *weak);
+
 /* ---- look inside ------------------------------------------------------------------------------ */
 
 /* A snapshot of the collector's figures.  A pause is any time that the library holds up a program
@@ -335,7 +407,7 @@ struct grey_stats {
     uint64_t pause_count, pause_total_ns, pause_max_ns, pause_p50_ns, pause_p99_ns, pause_p9999_ns;
     uint64_t assist_ns, worker_ns, sweep_ns; /* processor time since start */
     uint64_t handshakes, rescan_rounds;      /* answers of threads; rounds */
-    uint64_t threads;                        /* attached now */
+    uint64_t threads;                        /* attached now; Grey's own cleanup threads too */
     uint64_t foreign_regions, foreign_bytes, foreign_died;
     uint64_t arenas, arena_chunks_active, arena_chunks_reusable, arena_chunks_pending,
         arena_chunks_quarantined, arena_chunks_ready;

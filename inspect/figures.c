@@ -99,6 +99,11 @@ void figures_read(struct inspect_figures *f)
     divide_memory(f);
     f->goal = cycle_goal();
     f->threads = mutator_threads();
+    f->foreign_regions = foreign_regions();
+    f->foreign_bytes = foreign_bytes();
+    f->weak = specials_weak();
+    f->cleanups_run = cleanups_run(); /* before those queued: never more than they */
+    f->cleanups_queued = cleanups_queued();
     int percent = cycle_percent();
     f->percent = percent < 0 ? UINT64_MAX : (uint64_t)percent;
     f->memory_limit = cycle_memory_limit();

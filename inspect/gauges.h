@@ -27,4 +27,8 @@ int cycle_percent(void);         /* -1: off */
 size_t cycle_memory_limit(void); /* SIZE_MAX: none */
 uint64_t mutator_threads(void);  /* attached now */
 
+uint64_t foreign_regions(void), foreign_bytes(void); /* registered */
+uint64_t specials_weak(void);                        /* weak references whose target lives */
+uint64_t cleanups_queued(void), cleanups_run(void);  /* since start; finalizers too */
+
 #endif

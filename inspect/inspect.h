@@ -59,7 +59,8 @@ struct inspect_figures {
     uint64_t allocated_bytes, allocated_objects, freed_bytes, freed_objects;
     uint64_t forced_cycles, periodic_cycles; /* of counter[OS_COUNT_cycles], disjoint */
     uint64_t live_bytes, objects, goal, threads;
-    uint64_t percent; /* UINT64_MAX: off */
+    uint64_t foreign_regions, foreign_bytes, weak, cleanups_queued, cleanups_run; /* run <= queued */
+    uint64_t percent;                                                             /* UINT64_MAX: off */
     uint64_t memory_limit;
     uint64_t class[OS_CLASSES]; /* mapped */
     uint64_t mapped, metadata;

@@ -34,6 +34,10 @@
 #define METRICS                                                                                       \
     X(assists, U64, true, "/gc/assists:assists", COUNTER(assists),                                    \
       "Times that an allocating thread marked on the collector's behalf.")                            \
+    X(cleanups_queued, U64, true, "/gc/cleanups/queued:cleanups", f->cleanups_queued,               \
+      "Cleanups and finalizers of objects and foreign regions that died.")                          \
+    X(cleanups_run, U64, true, "/gc/cleanups/run:cleanups", f->cleanups_run,                        \
+      "Of those the ones that have run.")                                                           \
     X(cycles_automatic, U64, true, "/gc/cycles/automatic:gc-cycles", COUNTER(cycles) - f->forced_cycles, \
       "Cycles that the collector began by itself, periodic ones included.")                           \
     X(cycles_forced, U64, true, "/gc/cycles/forced:gc-cycles", f->forced_cycles,                      \
@@ -44,6 +48,16 @@
       "All cycles: automatic and forced.")                                                            \
     X(fences, U64, true, "/gc/fences:fences", COUNTER(fences),                                        \
       "Times that the collector waited for all threads to have passed a memory fence.")               \
+    X(foreign_added, U64, true, "/gc/foreign/added:regions", COUNTER(foreign_added),                \
+      "Foreign regions registered.")                                                                \
+    X(foreign_bytes, U64, false, "/gc/foreign/bytes:bytes", f->foreign_bytes,                       \
+      "Bytes of foreign regions that are registered.")                                              \
+    X(foreign_died, U64, true, "/gc/foreign/died:regions", COUNTER(foreign_died),                   \
+      "Foreign regions found unreachable.")                                                         \
+    X(foreign_regions, U64, false, "/gc/foreign/live:regions", f->foreign_regions,                  \
+      "Foreign regions that are registered.")                                                       \
+    X(foreign_released, U64, true, "/gc/foreign/released:regions", COUNTER(foreign_released),       \
+      "Foreign regions that the program released.")                                                 \
     X(handshakes_blocked, U64, true, "/gc/handshakes/blocked:handshakes", COUNTER(handshakes_blocked), \
       "Handshakes that the collector answered for threads in blocking regions.")                      \
     X(handshakes_parked, U64, true, "/gc/handshakes/parked:handshakes", COUNTER(handshakes_parked),   \
@@ -106,6 +120,8 @@
       "Handshake signals sent.")                                                                      \
     X(spans_swept, U64, true, "/gc/sweep/spans:spans", COUNTER(spans_swept),                          \
       "Spans swept.")                                                                                 \
+    X(weak, U64, false, "/gc/weak:references", f->weak,                                             \
+      "Weak references whose object lives.")                                                        \
     X(cpu_handshake, F64, true, "/cpu/classes/gc/handshake:cpu-seconds", COUNTER(handshake_ns),       \
       "Processor time that program threads spent answering handshakes.")                              \
     X(cpu_assist, F64, true, "/cpu/classes/gc/mark/assist:cpu-seconds", COUNTER(assist_ns),           \
@@ -134,6 +150,8 @@
       "Bytes of spans in no object.")                                                                 \
     X(memory_bits, U64, false, "/memory/classes/metadata/bits:bytes", f->class[OS_BITS],              \
       "Mark and allocation bits, page tables.")                                                       \
+    X(memory_foreign, U64, false, "/memory/classes/metadata/foreign:bytes", f->class[OS_FOREIGN],   \
+      "The range index and the records of foreign regions.")                                        \
     X(memory_inspect, U64, false, "/memory/classes/metadata/inspect:bytes", f->class[OS_INSPECT],     \
       "Readers' copies of histograms, verifier.")                                                     \
     X(memory_mark, U64, false, "/memory/classes/metadata/mark:bytes", f->class[OS_MARK],              \
@@ -142,6 +160,8 @@
       f->class[OS_PERSISTENT] + f->class[OS_POOL], "Pools and persistent memory of no other class.")  \
     X(memory_spans, U64, false, "/memory/classes/metadata/spans:bytes", f->class[OS_SPANS],           \
       "Span records.")                                                                                \
+    X(memory_specials, U64, false, "/memory/classes/metadata/specials:bytes", f->class[OS_SPECIALS],\
+      "Records of cleanups, finalizers and weak references.")                                       \
     X(memory_threads, U64, false, "/memory/classes/metadata/threads:bytes", f->class[OS_THREADS],     \
       "Thread blocks, runs and copy buffers.")                                                        \
     X(memory_total, U64, false, "/memory/classes/total:bytes", f->mapped,                             \

@@ -1,8 +1,7 @@
 /* inspect/stats.c -- struct grey_stats, and the start and end of this room.
  *
  * The struct is versioned by its size: a caller says which one it was compiled with.  There has been one
- * so far, so every other size is unknown.  Fields about foreign memory, arenas, pins, weak references and
- * cleanups are 0: this release has none of them.
+ * so far, so every other size is unknown.  Fields about arenas and pins are 0: this release has none of them.
  */
 #include "inspect/inspect.h"
 
@@ -58,6 +57,12 @@ int grey_stats_read(struct grey_stats *stats)
         .handshakes = f.counter[OS_COUNT_handshakes],
         .rescan_rounds = f.counter[OS_COUNT_rounds],
         .threads = f.threads,
+        .foreign_regions = f.foreign_regions,
+        .foreign_bytes = f.foreign_bytes,
+        .foreign_died = f.counter[OS_COUNT_foreign_died],
+        .weak = f.weak,
+        .cleanups_queued = f.cleanups_queued,
+        .cleanups_run = f.cleanups_run,
     };
     return 0;
 }

@@ -2,14 +2,16 @@
  *
  * Marks of its own, one bit for 16 bytes, in memory of its own; no barrier, no rings, no concurrency: as
  * little as possible in common with the mark loop that it checks.  It starts from what 1.3 and the held
- * round start from: registered roots, records of created threads, copied stack words.
+ * round start from: registered roots, records of created threads, foreign regions' arguments, specials, copied stack words.
  *
  * All threads are held outside busy sections, so no library lock has an owner that cannot run.  Nothing
  * here calls malloc or stdio: their locks may be held by a held thread.
  */
 #include "inspect/verify.h"
+#include "foreign/foreign.h"
 #include "mark/mark.h"
 #include "mutator/mutator.h"
+#include "sweep/specials.h"
 
 #include <unistd.h>
 
@@ -23,7 +25,8 @@ struct verifier {
     uintptr_t *stack;
     size_t depth, room; /* entries */
     const char *holder;
-    uintptr_t holder_base; /* the object being scanned, or 0 */
+    uintptr_t holder_base; /* the object or region being scanned, or 0 */
+    uint64_t number;       /* of this verification */
 };
 
 static size_t to_pages(size_t bytes)
@@ -73,9 +76,24 @@ static void report(struct verifier *v, const struct heap_object *object, const v
     (void)written;
 }
 
+/* Regions on the stack are told from objects by the low bit. */
+static void visit_region(struct verifier *v, uintptr_t word, const void *slot, bool stack)
+{
+    uint32_t region;
+    while ((region = foreign_verify_word(word, stack, v->number)) != 0) {
+        if (!foreign_verify_marked(region)) {
+            const struct heap_object object = {.base = word};
+            report(v, &object, slot);
+        }
+        push(v, (uintptr_t)region << 1 | 1);
+    }
+}
+
 static void visit(struct verifier *v, uintptr_t word, const void *slot)
 {
     struct heap_object object;
+    if (outside_may_matter(word) && !heap_contains(word))
+        visit_region(v, word, slot, false);
     if (!heap_find(word, &object))
         return;
     size_t granule = (object.base - (uintptr_t)heap.base) / HEAP_GRANULE;
@@ -97,6 +115,22 @@ static void visit_stack_word(uintptr_t word, void *arg)
     visit(arg, word, NULL);
     if (word % HEAP_GRANULE == 0)
         visit(arg, word - 1, NULL);
+    if (outside_may_matter(word))
+        visit_region(arg, word, NULL, true);
+}
+
+static void visit_contents(uintptr_t base, void *arg)
+{
+    struct heap_object object;
+    if (heap_find(base, &object))
+        object_words(&object, visit_slot, arg);
+}
+
+static OS_UNSANITIZED void visit_words(struct verifier *v, const void *start, size_t size)
+{
+    uintptr_t at = (uintptr_t)start;
+    for (; at + sizeof(uintptr_t) <= (uintptr_t)start + size; at += sizeof(uintptr_t))
+        visit(v, *(const volatile uintptr_t *)at, (const void *)at);
 }
 
 static OS_UNSANITIZED void visit_root(void *start, size_t size, const struct grey_root_ *root, void *arg)
@@ -112,6 +146,14 @@ static void trace(struct verifier *v)
     while (v->depth != 0) {
         struct heap_object object;
         v->holder_base = v->stack[--v->depth];
+        if (v->holder_base & 1) {
+            const void *start;
+            size_t size;
+            foreign_verify_contents((uint32_t)(v->holder_base >> 1), &start, &size);
+            v->holder_base = (uintptr_t)start;
+            visit_words(v, start, size);
+            continue;
+        }
         if (heap_find(v->holder_base, &object))
             object_words(&object, visit_slot, v);
     }
@@ -120,7 +162,9 @@ static void trace(struct verifier *v)
 
 size_t verify_heap(int fd)
 {
-    struct verifier v = {.fd = fd};
+    static uint64_t number;
+    number++;
+    struct verifier v = {.fd = fd, .number = number};
     v.seen_bytes = to_pages(atomic_load(&heap.extent) / HEAP_GRANULE / 8 + 8);
     v.seen = os_alloc(v.seen_bytes, OS_INSPECT);
     if (v.seen == NULL)
@@ -132,6 +176,12 @@ size_t verify_heap(int fd)
     trace(&v);
     v.holder = "a created thread's argument or result";
     mutator_each_created_slot(visit_word, &v);
+    trace(&v);
+    v.holder = "a foreign region's argument";
+    foreign_each_arg(visit_word, &v);
+    trace(&v);
+    v.holder = "a cleanup, finalizer or weak reference";
+    specials_each_root(visit_word, visit_contents, &v);
     trace(&v);
     v.holder = "a thread's stack";
     mark_walk_kept_copies(visit_stack_word, &v);

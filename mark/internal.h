@@ -16,6 +16,8 @@ struct tracer {
     size_t step;  /* WORKER_STEP or ASSIST_STEP */
     size_t depth; /* of the stack */
     unsigned edge_at, scan_at, edges, scans; /* ring positions; how many entries are in use */
+    struct outside outside;                  /* bounds of foreign regions, as of the last drain */
+    struct epoch_reader *reader;             /* of the range index; NULL until first needed */
     uint64_t tokens;                         /* of work_pending */
     uint64_t marked_objects, marked_bytes, scanned;
     uint64_t credit;               /* scanned since a worker last gave it to assists */
@@ -27,19 +29,17 @@ struct tracer {
 
 struct tracer *tracer_new(bool assist);
 void tracer_free(struct tracer *tracer);
-/* A word that may be a pointer into the heap (conservative), and what it leads to later. */
-void tracer_word(struct tracer *tracer, uintptr_t word);
 /* One past the end counts: what a copied stack word may mean (D-4).  True if anything white was found. */
 bool tracer_stack_word(struct tracer *tracer, uintptr_t word);
 /* Scans until nothing is held or about `bytes` are scanned or the deadline (os_now, 0 = none) is over;
  * false: stopped early. */
 bool tracer_drain(struct tracer *tracer, size_t bytes, uint64_t deadline);
+/* Reads the bounds of foreign regions anew: once after it came through the gate. */
+void tracer_look_outside(struct tracer *tracer);
 /* Publishes everything and gives all tokens back. */
 void tracer_publish(struct tracer *tracer);
 /* Claims a block.  False: none there. */
 bool tracer_claim(struct tracer *tracer);
-void tracer_words(struct tracer *tracer, const void *start, size_t size);
-void tracer_scan_object(struct tracer *tracer, uintptr_t base);
 void tracer_give_tokens(struct tracer *tracer);
 
 /* jobs.c: runs one root job; false: none left (for this kind of worker). */

@@ -1,4 +1,5 @@
-/* mark/jobs.c -- root work: registered ranges in pieces, and the rescan after an overflow.
+/* mark/jobs.c -- root work: registered ranges in pieces, records of other rooms (foreign regions, specials),
+ * and the rescan after an overflow.
  *
  * The collector makes all jobs of a cycle before it opens the gate; workers claim them one by one through
  * an index.  Each counts in work_pending until what it found is drained.  A job's state lets removal of a
@@ -8,17 +9,21 @@
  * is set.  Before marking may end, every marked object of the heap is scanned again: slow, and never
  * loses anything ("Failure" in docs/architecture.md).
  */
+#include "foreign/foreign.h"
 #include "mark/internal.h"
 #include "os/options.h"
+#include "sweep/specials.h"
 
 #include <link.h>
 
 enum { ROOT_PIECE = 256 << 10, SPANS_A_JOB = 256, JOBS_STEP = 1 << 16 }; /* UM-11 */
+enum { RECORDS_A_JOB = 4096 };                                           /* foreign regions, specials */
 enum { JOB_READY, JOB_RUNNING, JOB_DONE };
 
 struct job {
     const char *start;
-    size_t size; /* 0: a rescan of spans [first, end) */
+    size_t size; /* 0: fn, or without fn a rescan of spans, of [first, end) */
+    void (*fn)(struct tracer *tracer, uint32_t first, uint32_t end);
     const struct grey_root_ *root;
     uint32_t first, end;
     _Atomic uint32_t state;
@@ -88,6 +93,14 @@ static void add_range(void *start, size_t size, const struct grey_root_ *root, v
     }
 }
 
+/* Records of another room that hold pointers. */
+static void add_records(void (*fn)(struct tracer *, uint32_t, uint32_t), uint32_t n)
+{
+    for (uint32_t first = 1; first < n; first += RECORDS_A_JOB)
+        refused |= !add((struct job){
+            .fn = fn, .first = first, .end = n - first > RECORDS_A_JOB ? first + RECORDS_A_JOB : n});
+}
+
 /* autoroots=1: the writable segments of all loaded objects, the library's own among them: conservative
  * words of ours keep nothing alive that the program has let go for longer than a cycle.  Collected before
  * the roots lock is taken: dlclose holds the loader's lock while it unregisters roots. */
@@ -131,6 +144,8 @@ size_t jobs_make(void)
     roots_each(add_range, NULL);
     for (size_t i = 0; i < n_segments; i++)
         add_range(segments[i].start, segments[i].size, NULL, NULL);
+    add_records(foreign_mark_args, foreign_end());
+    add_records(specials_mark, specials_end());
     roots_unlock();
     if (refused)
         os_internal(NULL, "no memory for the list of %zu bytes of roots", root_bytes);
@@ -150,7 +165,7 @@ void jobs_rescan_segments(struct tracer *tracer)
 void jobs_make_rescan(void)
 {
     uint32_t n = atomic_load_explicit(&heap.n_spans, memory_order_acquire), made = 0;
-    uint32_t most = (uint32_t)(jobs_room / sizeof(struct job)), step = n / most + 1;
+    uint32_t most = (uint32_t)(jobs_room / sizeof(struct job)) - 1, step = n / most + 1;
     if (step < SPANS_A_JOB)
         step = SPANS_A_JOB;
     roots_lock();
@@ -158,6 +173,9 @@ void jobs_make_rescan(void)
     /* The gate is open: all become visible at once, and in place, since memory is what is short. */
     for (uint32_t i = 1; i < n; i += step)
         jobs[made++] = (struct job){.first = i, .end = n - i > step ? i + step : n};
+    /* What was dropped may be the rest of an object with a finalizer, which isn't marked itself. */
+    if (specials_end() > 1)
+        jobs[made++] = (struct job){.fn = specials_mark, .first = 1, .end = specials_end()};
     atomic_store_explicit(&rescanning, true, memory_order_relaxed);
     atomic_fetch_add_explicit(&work_pending, made, memory_order_seq_cst);
     /* release: pairs with the claim's acquire */
@@ -184,6 +202,10 @@ static void run(struct tracer *tracer, const struct job *job)
 {
     if (job->size != 0) {
         tracer_words(tracer, job->start, job->size);
+        return;
+    }
+    if (job->fn != NULL) {
+        job->fn(tracer, job->first, job->end);
         return;
     }
     for (uint32_t i = job->first; i < job->end; i++)

@@ -23,6 +23,9 @@ size_t mark_begin(bool periodic);
 /* Until nothing is pending and no copy is untested, testing copies meanwhile. */
 void mark_wait_idle(bool help); /* help: the collector traces too, for the few greys of a round */
 bool mark_idle(void);
+/* From now on in this cycle only workers of normal priority, unless there are none: what is left is little,
+ * and the end must not wait for a nice-19 worker that was switched away with some of it. */
+void mark_without_idle_workers(void);
 /* Called between the steps of a wait, by the collector: there it may stand still for a fork. */
 void mark_set_pause_point(void (*fn)(void));
 void mark_end(void); /* 1.6: gate closed; nothing may be pending */
@@ -71,6 +74,16 @@ void roots_unlock(void);
 void roots_each(void (*fn)(void *start, size_t size, const struct grey_root_ *root, void *arg), void *arg);
 void roots_shutdown(void);
 void roots_fork_child(void);
+
+/* ---- for rooms with roots of their own: foreign/, sweep/ ------------------------------------------------------- */
+
+struct tracer;
+/* A word that may be a pointer (conservative), and what it leads to, later. */
+void tracer_word(struct tracer *tracer, uintptr_t word);
+void tracer_words(struct tracer *tracer, const void *start, size_t size); /* aligned words */
+struct epoch_reader **tracer_reader(struct tracer *tracer);
+/* What the object's pointers lead to; the object itself is not marked. */
+void tracer_scan_object(struct tracer *tracer, uintptr_t base);
 
 /* ---- what an object contains ------------------------------------------------------------------------------------ */
 

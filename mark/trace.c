@@ -17,6 +17,8 @@
  * A slot is read once, whole, while the program may be storing to it: any value it holds or held since
  * the cycle began is marked by somebody (the old one if it was reachable, the new one by the barrier).
  */
+#include "foreign/epoch.h"
+#include "foreign/foreign.h"
 #include "mark/internal.h"
 #include "os/options.h"
 
@@ -177,6 +179,8 @@ void tracer_word(struct tracer *tracer, uintptr_t word)
 {
     if (heap_contains(word))
         edge(tracer, word | CONSERVATIVE);
+    else if (UNLIKELY(outside_may_matter(word)))
+        foreign_mark(tracer, word, false);
 }
 
 bool tracer_stack_word(struct tracer *tracer, uintptr_t word)
@@ -185,6 +189,8 @@ bool tracer_stack_word(struct tracer *tracer, uintptr_t word)
     /* The first byte of a cell is also one past the end of the one before. */
     if ((word & (HEAP_GRANULE - 1)) == 0 && heap_contains(word - 1))
         white |= resolve(tracer, (word - 1) | CONSERVATIVE);
+    if (UNLIKELY(outside_may_matter(word)))
+        white |= foreign_mark(tracer, word, true);
     return white;
 }
 
@@ -195,11 +201,14 @@ OS_UNSANITIZED void tracer_words(struct tracer *tracer, const void *start, size_
     uintptr_t base = (uintptr_t)heap.base;
     /* acquire, here and below: pairs with the release in grow (pages.c), which mapped the tables */
     size_t extent = atomic_load_explicit(&heap.extent, memory_order_acquire);
+    struct outside outside = tracer->outside;
     const volatile uintptr_t *slot = start, *end = slot + size / sizeof(uintptr_t);
     for (; slot < end; slot++) {
         uintptr_t word = *slot;
         if (word - base < extent)
             edge(tracer, word | CONSERVATIVE);
+        else if (UNLIKELY(word - outside.low < outside.length))
+            foreign_mark(tracer, word, false);
     }
     tracer->scanned += size;
 }
@@ -208,11 +217,14 @@ static OS_UNSANITIZED void scan_pointers(struct tracer *tracer, uintptr_t at, si
 {
     uintptr_t base = (uintptr_t)heap.base;
     size_t extent = atomic_load_explicit(&heap.extent, memory_order_acquire);
+    struct outside outside = tracer->outside;
     const volatile uintptr_t *slot = (const volatile uintptr_t *)at, *end = slot + size / sizeof(uintptr_t);
     for (; slot < end; slot++) {
         uintptr_t word = *slot;
         if (word - base < extent)
             edge(tracer, word);
+        else if (UNLIKELY(word - outside.low < outside.length))
+            foreign_mark(tracer, word, false);
     }
     tracer->scanned += size;
 }
@@ -221,11 +233,14 @@ static OS_UNSANITIZED void scan_mask(struct tracer *tracer, uintptr_t at, uint64
 {
     uintptr_t base = (uintptr_t)heap.base;
     size_t extent = atomic_load_explicit(&heap.extent, memory_order_acquire);
+    struct outside outside = tracer->outside;
     const volatile uintptr_t *words = (const volatile uintptr_t *)at;
     for (; mask != 0; mask &= mask - 1) {
         uintptr_t word = words[__builtin_ctzll(mask)];
         if (word - base < extent)
             edge(tracer, word);
+        else if (UNLIKELY(word - outside.low < outside.length))
+            foreign_mark(tracer, word, false);
     }
 }
 
@@ -235,6 +250,7 @@ static OS_UNSANITIZED void scan_typed(struct tracer *tracer, uintptr_t object, s
 {
     uintptr_t base = (uintptr_t)heap.base;
     size_t extent = atomic_load_explicit(&heap.extent, memory_order_acquire);
+    struct outside outside = tracer->outside;
     if (type->size % sizeof(uintptr_t) != 0) { /* later elements are not aligned: no word is a pointer */
         if (from >= type->size)
             return;
@@ -251,6 +267,8 @@ static OS_UNSANITIZED void scan_typed(struct tracer *tracer, uintptr_t object, s
             uintptr_t word = *(const volatile uintptr_t *)(object + offset);
             if (word - base < extent)
                 edge(tracer, word);
+            else if (UNLIKELY(word - outside.low < outside.length))
+                foreign_mark(tracer, word, false);
         }
     tracer->scanned += to - from;
 }
@@ -350,6 +368,9 @@ static bool others_idle(void)
 {
     return atomic_load_explicit(&work_idle, memory_order_relaxed) != 0 && !work_available();
 }
+
+struct epoch_reader **tracer_reader(struct tracer *tracer) { return &tracer->reader; }
+void tracer_look_outside(struct tracer *tracer) { tracer->outside = outside_read(); }
 
 bool tracer_drain(struct tracer *tracer, size_t bytes, uint64_t deadline)
 {
@@ -469,7 +490,7 @@ void object_words(const struct heap_object *object, void (*fn)(const void *slot,
     }
     for (size_t i = 0; i < object->size / sizeof(uintptr_t); i++) {
         uintptr_t slot = object->base + i * sizeof(uintptr_t), word = load_word(slot);
-        if (heap_contains(word) && is_pointer_word(object, layout, type, i))
+        if ((heap_contains(word) || outside_may_matter(word)) && is_pointer_word(object, layout, type, i))
             fn((const void *)slot, word, arg);
     }
 }

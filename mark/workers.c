@@ -9,6 +9,7 @@
  * counted, who closes it waits until nobody is inside: so nobody traces in the next cycle before its
  * gate opens (M_TRACEEARLY), and a fork finds every worker between two pieces of work.
  */
+#include "foreign/foreign.h"
 #include "mark/internal.h"
 #include "mutator/mutator.h"
 #include "os/options.h"
@@ -23,13 +24,17 @@ enum worker_kind { DEDICATED, FRACTIONAL, IDLE };
 enum { WORKERS_MAX = 256, ASSISTS_MAX = 16 };
 static const uint64_t slice_ns = 1000 * 1000; /* architecture.md, "Who does the work" */
 static const uint64_t fractional_slice_ns = 200 * 1000;
-static const uint64_t yield_ns = 2 * 1000 * 1000; /* a nice-19 worker that was switched away sleeps so long */
+/* A nice-19 worker that was switched away sleeps so long, twice as long each time it happens again.  In the
+ * middle of a slice it holds work that nobody can take from it, and among busy threads it may not run again
+ * for a second: half a second of a cache server's cycle was spent waiting for one. */
+static const uint64_t yield_ns = 2 * 1000 * 1000, yield_most_ns = 256 * 1000 * 1000;
 static const uint64_t help_ns = 100 * 1000;
 
 struct worker {
     pthread_t thread;
     struct tracer *tracer;
     enum worker_kind kind;
+    uint64_t yield; /* ns; IDLE */
 };
 
 static struct worker workers[WORKERS_MAX];
@@ -66,10 +71,23 @@ static bool must_stop(void)
            atomic_load_explicit(&parked, memory_order_relaxed);
 }
 
+/* A piece of a scanned foreign region.  Not at nice 19: its release waits for who is inside (FR-39). */
+static bool scan_foreign(struct tracer *tracer)
+{
+    struct foreign_piece piece;
+    if (!foreign_take_piece(&piece))
+        return false;
+    tracer->tokens++;
+    if (piece.size != 0)
+        tracer_words(tracer, piece.start, piece.size);
+    foreign_leave_piece(&piece);
+    return true;
+}
+
 static bool take_something(struct tracer *tracer, bool may_hold_roots)
 {
     return (!copies_kept() && copies_test_one(tracer)) || jobs_run_one(tracer, may_hold_roots) ||
-           tracer_claim(tracer);
+           (may_hold_roots && scan_foreign(tracer)) || tracer_claim(tracer);
 }
 
 /* Traces for about ns; true if there was anything to do. */
@@ -77,6 +95,7 @@ static bool trace(struct tracer *tracer, uint64_t ns, bool may_hold_roots)
 {
     uint64_t deadline = os_now() + ns;
     bool any = false;
+    tracer_look_outside(tracer);
     while (take_something(tracer, may_hold_roots)) {
         any = true;
         if (tracer_drain(tracer, SIZE_MAX, deadline))
@@ -106,7 +125,8 @@ static void sleep_until_work(enum worker_kind kind)
     atomic_fetch_add_explicit(&work_idle, 1, memory_order_seq_cst);
     /* Only what this kind may take: else it would look again and again. */
     bool something = atomic_load_explicit(&mark_gate, memory_order_seq_cst) && !must_stop() &&
-                     may_work(kind) && (work_available() || jobs_left(kind != IDLE));
+                     may_work(kind) &&
+                     (work_available() || jobs_left(kind != IDLE) || (kind != IDLE && foreign_pieces_wait()));
     HOOK(MARK_IDLE, NULL);
     if (!something && !atomic_load_explicit(&stopping, memory_order_relaxed))
         os_wait(&work_signal, signal, 100 * 1000 * 1000);
@@ -135,6 +155,16 @@ static void keep_to_share(uint64_t cpu)
         sleep_ns(due - elapsed < yield_ns ? due - elapsed : yield_ns);
 }
 
+static void keep_out_of_the_way(struct worker *worker, bool switched)
+{
+    if (!switched) {
+        worker->yield = worker->yield > 2 * yield_ns ? worker->yield - yield_ns : yield_ns;
+        return;
+    }
+    sleep_ns(worker->yield);
+    worker->yield = worker->yield < yield_most_ns ? worker->yield * 2 : yield_most_ns;
+}
+
 /* One slice; false if there was nothing to do. */
 static bool run_slice(struct worker *worker)
 {
@@ -153,8 +183,8 @@ static bool run_slice(struct worker *worker)
     os_count(worker->kind == IDLE ? OS_COUNT_idle_worker_ns : OS_COUNT_worker_ns, cpu);
     if (worker->kind == FRACTIONAL && any)
         keep_to_share(cpu);
-    if (worker->kind == IDLE && any && involuntary_switches() != switches)
-        sleep_ns(yield_ns);
+    if (worker->kind == IDLE && any)
+        keep_out_of_the_way(worker, involuntary_switches() != switches);
     return any;
 }
 
@@ -196,6 +226,7 @@ static int start_one(enum worker_kind kind)
         return 0;
     struct worker *worker = &workers[n_workers];
     worker->kind = kind;
+    worker->yield = yield_ns;
     if (worker->tracer == NULL)
         worker->tracer = tracer_new(false);
     if (worker->tracer == NULL)
@@ -282,14 +313,21 @@ size_t mark_begin(bool periodic)
     atomic_store(&mark_scanned, 0);
     atomic_store(&mark_credit, 0);
     atomic_store(&mark_tracer_bytes, 0);
-    /* A periodic cycle has time: no further workers, unless there are no others (MK-18). */
-    bool alone = n_workers == 0 || workers[0].kind == IDLE;
-    atomic_store(&no_idle_workers, periodic && !alone);
+    /* A periodic cycle has time (MK-18). */
+    atomic_store(&no_idle_workers, 0);
+    if (periodic)
+        mark_without_idle_workers();
     atomic_store(&mark_began, os_now());
     size_t bytes = jobs_make();
     atomic_store_explicit(&mark_gate, 1, memory_order_seq_cst);
     work_wake();
     return bytes;
+}
+
+void mark_without_idle_workers(void)
+{
+    bool alone = n_workers == 0 || workers[0].kind == IDLE;
+    atomic_store_explicit(&no_idle_workers, !alone, memory_order_relaxed);
 }
 
 void mark_root_word(uintptr_t word, void *unused)
@@ -305,6 +343,7 @@ void mark_autoroots_again(void)
 {
     atomic_fetch_add_explicit(&work_pending, 1, memory_order_seq_cst);
     collector_tracer->tokens++;
+    tracer_look_outside(collector_tracer);
     jobs_rescan_segments(collector_tracer);
     tracer_publish(collector_tracer);
 }
@@ -382,6 +421,7 @@ size_t mark_assist(size_t bytes, uint64_t ns)
     size_t done = 0;
     if (come_in()) {
         uint64_t deadline = os_now() + ns;
+        tracer_look_outside(tracer);
         while (done < bytes && os_now() < deadline && tracer_claim(tracer)) {
             bool drained = tracer_drain(tracer, bytes - done, deadline);
             done += tracer->scanned;
@@ -406,6 +446,12 @@ void mark_fork_child(void)
     atomic_store(&parked, 0);
     atomic_store(&mark_gate, 0);
     jobs_drop();
+    collector_tracer->reader = NULL;
+    for (int i = 0; i < ASSISTS_MAX; i++)
+        assist_tracers[i]->reader = NULL;
+    for (int i = 0; i < WORKERS_MAX; i++)
+        if (workers[i].tracer != NULL)
+            workers[i].tracer->reader = NULL;
     roots_fork_child();
     copies_fork_child();
 }

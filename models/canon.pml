@@ -13,7 +13,12 @@ static int reach_from(int r)
     do {
         previous = r;
         for (i = 0; i <= NOBJ; i++)
-            if (r & (1 << i)) r |= 1 << now.field[i];
+            if (r & (1 << i)) {
+                r |= 1 << now.field[i];
+#ifdef HANDLES  /* weak_new finds it */
+                r |= 1 << now.handle[i];
+#endif
+            }
     } while (previous != r);
     return r & OBJ_MASK;
 }
@@ -25,9 +30,18 @@ static int roots(void)
     for (i = 0; i < NM; i++)
         if (now.pc[i] == 1) r |= 1 << now.value[i] | 1 << now.to[i];
 #endif
+#ifdef HANDLES  /* a new reference, not installed yet */
+    for (i = 0; i < NM; i++)
+        if (now.pc[i] == 19) r |= 1 << now.value[i];
+#endif
 #ifdef TSO
     for (i = 0; i < NM * DEPTH; i++)
         if (now.buffer[i] && now.buffer[i] != 255) r |= 1 << ((now.buffer[i] - 1) & 7);
+#endif
+#ifdef FINAL    /* a finalizer gets its object, and all that leads to */
+    r |= now.ready;
+    for (i = 1; i <= NOBJ; i++)
+        if (now.final & (1 << i)) r |= 1 << now.field[i];
 #endif
     return r;
 }
@@ -46,6 +60,12 @@ static int readable(void)
 #ifdef TSO
     for (i = 0; i < NM * DEPTH; i++)
         if (now.buffer[i] && now.buffer[i] != 255) r |= 1 << ((now.buffer[i] - 1) >> 3);
+#endif
+#ifdef WEAK
+    for (i = 0; i < CELLS; i++) r |= now.cells[i];
+#endif
+#ifdef FINAL
+    r |= now.final;
 #endif
     return reach_from(r | now.queue | now.copies | 1 << now.object | 1 << now.child | 1 << now.gr);
 }
@@ -102,6 +122,23 @@ static int serialise(unsigned char *b, const int *po, const int *pt)
 #ifdef GHOST
     b[n++] = objects(now.garbage, po);
 #endif
+#ifdef WEAK
+    for (i = 0; i < CELLS; i++) b[n++] = objects(now.cells[i], po);
+    b[n++] = objects(now.dead, po);
+#endif
+#ifdef HANDLES
+    for (i = 0; i <= NOBJ; i++) b[n++] = po[now.handle[io[i]]];
+#endif
+#ifdef FINAL
+    b[n++] = objects(now.final, po); b[n++] = objects(now.ready, po);
+#endif
+#if defined(FINAL) || defined(HANDLES)
+    b[n++] = objects(now.todo, po);
+#endif
+#ifdef FOREIGN
+    b[n++] = objects(now.foreign, po);
+    b[n++] = threads(now.numbers, pt);
+#endif
     return n;
 }
 static void restore(const unsigned char *b)
@@ -129,6 +166,23 @@ static void restore(const unsigned char *b)
 #endif
 #ifdef GHOST
     now.garbage = b[n++];
+#endif
+#ifdef WEAK
+    for (i = 0; i < CELLS; i++) now.cells[i] = b[n++];
+    now.dead = b[n++];
+#endif
+#ifdef HANDLES
+    for (i = 0; i <= NOBJ; i++) now.handle[i] = b[n++];
+#endif
+#ifdef FINAL
+    now.final = b[n++]; now.ready = b[n++];
+#endif
+#if defined(FINAL) || defined(HANDLES)
+    now.todo = b[n++];
+#endif
+#ifdef FOREIGN
+    now.foreign = b[n++];
+    now.numbers = b[n++];
 #endif
 }
 static int labellings[6][8], n_labellings, orders[6][8], n_orders;

@@ -24,6 +24,10 @@
  *   LATE     a thread may see phase late                      register only
  *   SPLIT    section entry and first look are two     TSO=d   store buffers of depth d; the answer is a
  *            steps                                            store like any other
+ *   WEAK     weak_new, weak_get; CELLS=2: two     FINAL   finalizers: set, cleared, queued, run
+ *            references an object, at two offsets  FOREIGN scanned regions: registered with contents
+ *   HANDLES  references as the heap objects they           that were stored without the barrier
+ *            are, found again by weak_new
  *   NOSTORE  no single stores (to check MOVE alone)
  *   ROUNDS=n assert that n rounds are enough          GHOST   assert that garbage of before arm is freed
  * LAX leaves only the loss of an object as an error.  Mutants are named M_...; each must fail. */
@@ -69,6 +73,21 @@
 #define PUBLISH 8   /* M_PASSFIRST only */
 #define LATEDIRTY 9 /* M_DIRTYLATE only */
 #define GONE   10   /* lost in a fork */
+#define GETON  11   /* 3 weak_get, in its section: phase was ON; the target comes next */
+#define GETOFF 12   /* ... was OFF */
+#define GETTEST 13  /* ... has a target: the mark comes next */
+#define GETLOOK 14  /* ... which was white: the round word comes next */
+#define GETMARK 15  /* ... DIRTY is set: marking comes next */
+#define GOT    16   /* ... returns it */
+#define GETPHASE 17 /* M_WTARGETFIRST only */
+#define GETLATE 18  /* M_WDIRTYLATE only */
+#define NEWHANDLE 19 /* 3 weak_new: has a new reference, and will look once more for an old one */
+#define HANDOUT 20  /* ... in its section, has one: shading comes next */
+#define ADDON  21   /* 4, in its section: phase was ON; black_cycle comes next */
+#define ADDOFF 22   /* ... was OFF */
+#define ADDON2 23   /* ... then the insertion */
+#define ADDOFF2 24
+#define ADDEARLY 25 /* M_EARLYCOLOUR only */
 
 byte field[NOBJ + 1];
 byte live, mark;
@@ -108,6 +127,30 @@ byte garbage;
 #endif
 #ifdef ROUNDS
 byte rounds;
+#endif
+#ifdef WEAK
+#ifndef CELLS
+#define CELLS 1
+#endif
+byte cells[CELLS];            /* objects that have a reference whose cell is not cleared */
+byte dead;                    /* ghost: objects for which somebody was told, or could be told, NULL */
+#endif
+#ifdef HANDLES
+byte handle[NOBJ + 1];        /* the reference that hangs on an object as a special */
+#endif
+#ifdef FINAL
+byte final;                   /* objects with a finalizer */
+byte ready;                   /* finalizers queued */
+#endif
+#if defined(FINAL) || defined(HANDLES)
+byte todo;                    /* 1.3: specials still to be marked from; new ones are not among them */
+#endif
+#ifdef FOREIGN
+byte foreign;                 /* objects that are regions; for them live is "registered", mark the colour */
+byte numbers;                 /* threads that registering read black_cycle = cycle */
+#define REGIONS foreign
+#else
+#define REGIONS 0
 #endif
 byte i_, v_, o_;
 
@@ -221,6 +264,21 @@ inline test_phase(t) {
 #endif
      :: else -> pc[t] = IDLE; to[t] = 0; value[t] = 0 fi }
 
+#if NOBJ > 2
+#define PICK(set, x) if :: (set) & BIT(1) -> x = 1 :: (set) & BIT(2) -> x = 2 :: (set) & BIT(3) -> x = 3 fi
+#else
+#define PICK(set, x) if :: (set) & BIT(1) -> x = 1 :: (set) & BIT(2) -> x = 2 fi
+#endif
+#ifdef M_BORNWHITE
+#define ADD_NUMBER(t) skip
+#else
+#define ADD_NUMBER(t) if :: black_on -> numbers = numbers | BIT(t) :: else -> skip fi
+#endif
+#ifdef M_INITNOSHADE
+#define SHADES_CONTENTS false
+#else
+#define SHADES_CONTENTS true
+#endif
 proctype mutator(byte t) {
 end: do
   /* 1.4: at a poll, in the handler, or by the collector for a blocked thread; never in a busy section */
@@ -278,6 +336,123 @@ end: do
                 pc[t] = TEST; CANON } }
 #endif
   :: d_step { AT(t,TEST) -> test_phase(t); CANON }
+#ifdef WEAK
+  /* 3: a reference to an object that the thread holds needs no barrier */
+  :: d_step { AT(t,IDLE) && SLOT(t,0) != 0 && !(cells[0] & BIT(SLOT(t,0))) ->
+       cells[0] = cells[0] | BIT(SLOT(t,0)); CANON }
+#if CELLS > 1
+  :: d_step { AT(t,IDLE) && SLOT(t,0) != 0 && !(cells[1] & BIT(SLOT(t,0))) ->
+       cells[1] = cells[1] | BIT(SLOT(t,0)); CANON }
+#define ANY_CELL(x) if :: PICK(cells[0], x) :: PICK(cells[1], x) fi
+#define SOME_CELL   ((cells[0] | cells[1]) != 0)
+#else
+#define ANY_CELL(x) PICK(cells[0], x)
+#define SOME_CELL   (cells[0] != 0)
+#endif
+  /* 3: weak_get, one section: phase, target, mark, round word, mark.  (A cleared cell gives NULL, which is
+   * no step.)  CLOSED: the target must be unreachable. */
+#ifdef M_WTARGETFIRST
+  :: atomic { AT(t,IDLE) && SLOT(t,LAST) == 0 && SOME_CELL -> ANY_CELL(value[t]);
+       d_step { ENTER(t); pc[t] = GETPHASE; CANON } }
+  :: d_step { AT(t,GETPHASE) -> if :: ON(t) -> pc[t] = GETTEST :: else -> pc[t] = GOT fi; CANON }
+#else
+  :: d_step { AT(t,IDLE) && SLOT(t,LAST) == 0 && SOME_CELL -> ENTER(t);
+       if :: ON(t) -> pc[t] = GETON :: else -> pc[t] = GETOFF fi; CANON }
+  :: atomic { (AT(t,GETON) || AT(t,GETOFF)) && SOME_CELL -> ANY_CELL(value[t]);
+       d_step { if :: pc[t] == GETON -> pc[t] = GETTEST :: else -> pc[t] = GOT fi; CANON } }
+  :: d_step { (AT(t,GETON) || AT(t,GETOFF)) && !SOME_CELL -> LEAVE(t); CANON }
+#endif
+#ifdef M_WNOSHADE
+  :: d_step { AT(t,GETTEST) -> pc[t] = GOT; CANON }
+#else
+  :: d_step { AT(t,GETTEST) -> if :: MARKED(value[t]) -> pc[t] = GOT :: else -> pc[t] = GETLOOK fi; CANON }
+#endif
+  :: d_step { AT(t,GETLOOK) && DRAINED(t) ->
+#ifndef M_WNOCLOSED
+       if :: round == CLOSED ->
+             c_code { if (reachable() & (1 << now.value[Pmutator->t]))
+                          Uerror("NULL for a reachable target"); };
+             dead = dead | BIT(value[t]); LEAVE(t)
+          :: else ->
+#else
+       if :: true ->
+#endif
+#ifndef M_WDIRTYLATE
+             SET_DIRTY;
+#endif
+             pc[t] = GETMARK fi; CANON }
+  :: d_step { AT(t,GETMARK) -> blacken_grey(value[t], grey[t]);
+#ifdef M_WDIRTYLATE
+       pc[t] = GETLATE; CANON }
+  :: d_step { AT(t,GETLATE) -> if :: round == OPEN -> round = DIRTY :: else fi;
+#endif
+       pc[t] = GOT; CANON }
+  :: d_step { AT(t,GOT) -> assert(LIVE(value[t]));
+#ifndef LAX
+       assert(!(dead & BIT(value[t])));
+#endif
+       SLOT(t,LAST) = value[t]; LEAVE(t); CANON }
+#endif
+#ifdef HANDLES
+  /* 3: weak_new(o), o in the first slot: in one section o's specials are looked at, and the reference that is
+   * found or put there is shaded.  If there is none, one is allocated and they are looked at once more.  It
+   * comes to the last slot; o is dropped if there is only one. */
+#ifdef M_HANDLENOSHADE
+#define HANDLE_SHADES false
+#else
+#define HANDLE_SHADES true
+#endif
+  :: d_step { AT(t,IDLE) && SLOT(t,0) != 0 && handle[SLOT(t,0)] != 0 ->
+       ENTER(t); value[t] = handle[SLOT(t,0)]; SLOT(t,LAST) = value[t]; pc[t] = HANDOUT; CANON }
+  :: d_step { AT(t,IDLE) && SLOT(t,0) != 0 && handle[SLOT(t,0)] == 0 && (live & OBJECTS) != OBJECTS ->
+       o_ = 1; do :: LIVE(o_) -> o_++ :: else -> break od;
+       live = live | BIT(o_);
+       if :: black & BIT(t) -> mark = mark | BIT(o_) :: else -> mark = mark & ~BIT(o_) fi;
+       to[t] = SLOT(t,0); value[t] = o_; o_ = 0; pc[t] = NEWHANDLE; CANON }
+  :: d_step { AT(t,NEWHANDLE) -> ENTER(t);
+       if :: handle[to[t]] != 0 -> value[t] = handle[to[t]] :: else -> handle[to[t]] = value[t] fi;
+       SLOT(t,LAST) = value[t]; to[t] = 0; pc[t] = HANDOUT; CANON }
+  :: d_step { AT(t,HANDOUT) ->
+       if :: ON(t) && HANDLE_SHADES -> FIRST_LOOK(t, MARK, LEAVE(t)) :: else -> LEAVE(t) fi; CANON }
+#endif
+#ifdef FINAL
+  /* CF-17: set, then shaded by the setter, who holds it; its special is not among those of 1.3 */
+  :: d_step { AT(t,IDLE) && SLOT(t,0) != 0 && !((final | ready) & BIT(SLOT(t,0))) ->
+       final = final | BIT(SLOT(t,0));
+#ifndef M_FINALNOSHADE
+       value[t] = SLOT(t,0); pc[t] = TEST;
+#endif
+       CANON }
+  :: d_step { AT(t,IDLE) && SLOT(t,0) != 0 && (final & BIT(SLOT(t,0))) ->
+       final = final & ~BIT(SLOT(t,0)); CANON }
+  /* a finalizer runs: its object comes to the stack, and then leaves the queue */
+  :: atomic { AT(t,IDLE) && SLOT(t,LAST) == 0 && ready != 0 -> PICK(ready, SLOT(t,LAST));
+       d_step { ready = ready & ~BIT(SLOT(t,LAST)); CANON } }
+#endif
+#ifdef FOREIGN
+  /* 4: registered in one section: phase, black_cycle, insertion.  What the region contains was stored before.
+   * If the phase was ON that is shaded in later sections, while the caller holds it. */
+#ifdef M_EARLYCOLOUR
+  :: d_step { AT(t,IDLE) && SLOT(t,LAST) == 0 -> ADD_NUMBER(t); pc[t] = ADDEARLY; CANON }
+  :: atomic { AT(t,ADDEARLY) && SLOT(t,LAST) == 0 -> CHOOSE_OBJECT(t, value[t]);
+       d_step { ENTER(t); if :: ON(t) -> pc[t] = ADDON2 :: else -> pc[t] = ADDOFF2 fi; CANON } }
+#else
+  :: atomic { AT(t,IDLE) && SLOT(t,LAST) == 0 && (live & OBJECTS) != OBJECTS -> CHOOSE_OBJECT(t, value[t]);
+       d_step { ENTER(t); if :: ON(t) -> pc[t] = ADDON :: else -> pc[t] = ADDOFF fi; CANON } }
+  :: d_step { AT(t,ADDON) || AT(t,ADDOFF) -> ADD_NUMBER(t);
+       if :: pc[t] == ADDON -> pc[t] = ADDON2 :: else -> pc[t] = ADDOFF2 fi; CANON }
+#endif
+  :: d_step { AT(t,ADDON2) || AT(t,ADDOFF2) ->
+       if :: (live & OBJECTS) != OBJECTS ->
+             o_ = 1; do :: LIVE(o_) -> o_++ :: else -> break od;
+             live = live | BIT(o_); foreign = foreign | BIT(o_); field[o_] = value[t];
+             if :: numbers & BIT(t) -> mark = mark | BIT(o_) :: else -> mark = mark & ~BIT(o_) fi;
+             SLOT(t,LAST) = o_; o_ = 0; busy = busy & ~BIT(t);
+             if :: pc[t] == ADDON2 && SHADES_CONTENTS && value[t] != 0 -> pc[t] = TEST
+                :: else -> pc[t] = IDLE; value[t] = 0 fi
+          :: else -> LEAVE(t) fi;
+       numbers = numbers & ~BIT(t); CANON }
+#endif
   /* 2.3 */
 #ifdef SPLIT
   :: d_step { AT(t,SHADE) -> FIRST_LOOK(t, MARK, LEAVE(t)); CANON }
@@ -392,11 +567,6 @@ end: do
 #else
 #define GATE gate
 #endif
-#if NOBJ > 2
-#define PICK(set, x) if :: (set) & BIT(1) -> x = 1 :: (set) & BIT(2) -> x = 2 :: (set) & BIT(3) -> x = 3 fi
-#else
-#define PICK(set, x) if :: (set) & BIT(1) -> x = 1 :: (set) & BIT(2) -> x = 2 fi
-#endif
 proctype tracer() {
 end: do
   :: atomic { GATE && queue != 0 && object == 0 -> PICK(queue, object);
@@ -428,7 +598,7 @@ end: do
 #endif
 #define FENCE_ONE(t) :: d_step { (fencing & BIT(t)) && FENCED(t) -> \
                          fencing = fencing & ~BIT(t); LOOK(t); CANON }
-#define BLACKEN_ONE(t) :: d_step { fencing & BIT(t) -> mark = mark | (unborn & live); unborn = 0; \
+#define BLACKEN_ONE(t) :: d_step { fencing & BIT(t) -> mark = mark | (unborn & live & ~REGIONS); unborn = 0; \
                            black = black | BIT(t); fencing = fencing & ~BIT(t); CANON }
 #if NM == 1
 #define EACH(step) step(0)
@@ -469,6 +639,9 @@ active proctype collector() {
 end: do :: {
     /* 1.1 arm */
     d_step { mark = live & ~mark; black = 0; black_on = 0; round = OPEN; phase = 1;
+#ifdef FOREIGN
+             numbers = 0;                         /* what was read is the number of the last cycle */
+#endif
 #ifdef GHOST
              c_code { now.garbage = now.live & OBJ_MASK & ~reachable(); };
 #endif
@@ -484,8 +657,36 @@ end: do :: {
        :: fencing == 0 -> break od; skip;
 #endif
     /* 1.3 roots */
-    d_step { gate = 1; gr = field[0]; CANON };
+    d_step { gate = 1; gr = field[0];
+#ifdef FINAL
+             todo = final | ready;
+#endif
+#ifdef HANDLES
+             todo = live & OBJECTS;
+#endif
+             CANON };
     d_step { blacken_grey(gr, queue); gr = 0; CANON };
+#ifdef FINAL
+    /* what an object with a finalizer leads to; the object itself only when it is queued */
+    do :: todo != 0 -> atomic { PICK(todo, gr);
+            d_step { todo = todo & ~BIT(gr);
+#ifdef M_FINALMARKSELF
+                     if :: true -> skip
+#else
+                     if :: ready & BIT(gr) -> skip
+                        :: final & BIT(gr) -> gr = field[gr]
+#endif
+                        :: else -> gr = 0 fi; CANON } };
+          d_step { blacken_grey(gr, queue); gr = 0; CANON }
+       :: else -> break od; skip;
+#endif
+#ifdef HANDLES
+    /* the references that hang on objects now */
+    do :: todo != 0 -> atomic { PICK(todo, gr);
+            d_step { todo = todo & ~BIT(gr); gr = handle[gr]; CANON } };
+          d_step { blacken_grey(gr, queue); gr = 0; CANON }
+       :: else -> break od; skip;
+#endif
     /* 1.4 rounds.  The test for work, the snapshot of the threads and clean := true are one step under the
      * list lock. */
     do ::
@@ -511,6 +712,21 @@ end: do :: {
        fi
     od; skip;
     /* 1.6 finish */
+#ifdef WEAK
+    /* Cells of white targets: looked at, then cleared. */
+#define CLEAR_CELL(c) \
+    :: cells[c] & ~mark -> atomic { PICK(cells[c] & ~mark, gr); d_step { CANON } }; \
+       d_step { if :: cells[c] & BIT(gr) -> assert(UNREACHABLE_GR); dead = dead | BIT(gr); \
+                      cells[c] = cells[c] & ~BIT(gr) :: else fi; gr = 0; CANON }
+#if CELLS > 1
+#define CLEAR_WEAK do CLEAR_CELL(0) CLEAR_CELL(1) :: else -> break od; skip
+#else
+#define CLEAR_WEAK do CLEAR_CELL(0) :: else -> break od; skip
+#endif
+#ifndef M_WCLEARLATE
+    CLEAR_WEAK;
+#endif
+#endif
     d_step { clean = 0; gate = 0; phase = 0; hold = NOHOLD; held = 0;
 #ifdef M_REOPEN
              round = OPEN;
@@ -519,6 +735,9 @@ end: do :: {
              rounds = 0;
 #endif
              CANON };
+#if defined(WEAK) && defined(M_WCLEARLATE)
+    CLEAR_WEAK;
+#endif
 #ifndef M_NOFENCE6
     FENCE;
 #endif
@@ -530,7 +749,28 @@ end: do :: {
     /* 1.7, 1.8 sweep, in any order */
     do :: (live & ~mark & OBJECTS) != 0 ->
           atomic { PICK(live & ~mark, gr);
-            d_step { assert(UNREACHABLE_GR); live = live & ~BIT(gr); field[gr] = 0;
+            d_step {
+#ifdef FINAL
+                     /* kept for its finalizer by a mark; what it leads to was marked in marking */
+                     if :: final & BIT(gr) -> mark = mark | BIT(gr); final = final & ~BIT(gr);
+                                              ready = ready | BIT(gr)
+                        :: else ->
+#endif
+                     assert(UNREACHABLE_GR); live = live & ~BIT(gr); field[gr] = 0;
+#ifdef HANDLES
+                     handle[gr] = 0;
+#endif
+#ifdef FOREIGN
+                     foreign = foreign & ~BIT(gr);
+#endif
+#ifdef FINAL
+                     fi;
+#endif
+#ifdef WEAK
+                     /* its references are cleared, if it is kept for its finalizer too; later ones are new */
+                     i = 0; do :: i < CELLS -> assert(!(cells[i] & BIT(gr))); i++ :: else -> break od; i = 0;
+                     dead = dead & ~BIT(gr);
+#endif
 #ifdef GHOST
                      garbage = garbage & ~BIT(gr);
 #endif

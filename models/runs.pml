@@ -9,6 +9,8 @@
  * Checked: no cell is handed out while somebody holds it; no held cell is swept; every mark is clear when
  * marking begins (1.0); blacken marks nothing born before arm; every cycle ends (else an invalid end state).
  * SHADE adds shade with its three looks apart (phase, mark, round; 2.3) in one busy section.
+ * WEAK adds a weak reference and weak_get (3) against the sweep: it returns a target that is allocated, in no
+ * run, and never NULL for one that somebody holds.
  *
  * Mutants, each must fail:
  *   M_NOMARKREST   blacken forgets the rest of each run
@@ -19,6 +21,7 @@
  *   M_EARLYREAD    sweep_cycle is read before the flag is taken
  *   M_NOREGISTERS  the scan ignores registers
  *   M_NOFENCE6     finish without FENCE (needs SHADE)
+ *   M_EARLYSWEEP   sweep_cycle moves before finish's FENCE is complete (needs WEAK)
  * Not a mutant: M_NOOWN.  The flag alone makes taking runs exclusive; ownership only spares contention. */
 #ifndef CELLS
 #define CELLS 3
@@ -37,14 +40,17 @@
 #define TAKE   6              /* ... takes a run */
 #define PHASE_ON 7            /* shade: phase was ON */
 #define WHITE  8              /* ... and the cell unmarked */
+#define GETMARK 9             /* weak_get: phase was ON; the mark comes next */
+#define GOT    10             /* ... returns its target */
 #define NOBODY 2
 
 byte alloc, mark, copy[3];
 byte cursor[2], limit[2];
 byte pc[2], reg[2], slot[2];  /* reg, slot: cell + 1 */
-byte word[2];                 /* what shade was given: cell + 1 */
+byte word[2];                 /* what shade was given, what weak_get read: cell + 1 */
+byte weak;                    /* the reference's target: cell + 1 */
 byte busy, owes, flag, owner = NOBODY;
-byte phase, closed = 1, cycle, black_cycle, sweep_cycle, span_cycle;
+byte phase, closed, cycle, black_cycle, sweep_cycle, span_cycle;
 byte takes_black, saw_unswept;   /* what a slow path read: threads */
 byte fencing, first_, end_, c_, l_;     /* c_, l_: the run as blacken read it */
 byte old;                     /* ghost: cells born before arm's FENCE was complete */
@@ -127,6 +133,20 @@ end: do
     :: d_step { pc[t] == WHITE -> if :: closed -> skip :: else -> mark = mark | BIT(word[t] - 1) fi;
          word[t] = 0; busy = busy & ~BIT(t); pc[t] = IDLE }
 #endif
+#ifdef WEAK
+    /* 3: weak_new, and weak_get in one busy section: phase and target, mark and round word, then the stack */
+    :: d_step { slot[t] && pc[t] == IDLE && !weak -> weak = slot[t] }
+    :: d_step { pc[t] == IDLE && !slot[t] && weak && !(busy & BIT(t)) -> busy = busy | BIT(t); word[t] = weak;
+         pc[t] = (phase -> GETMARK : GOT) }
+    :: d_step { pc[t] == GETMARK ->
+         if :: mark & BIT(word[t] - 1) -> skip
+            :: else -> if :: closed -> assert(slot[1 - t] != word[t]); word[t] = 0
+                          :: else -> mark = mark | BIT(word[t] - 1) fi
+         fi; pc[t] = GOT }
+    :: d_step { pc[t] == GOT ->
+         if :: word[t] -> assert((alloc & ~RUN(0) & ~RUN(1)) & BIT(word[t] - 1)) :: else fi;
+         slot[t] = word[t]; word[t] = 0; busy = busy & ~BIT(t); pc[t] = IDLE }
+#endif
     od
 }
 
@@ -166,7 +186,13 @@ active proctype collector() {
        d_step { owes = 3 };
        d_step { owes == 0 -> closed = 1 };
        /* 1.6 finish */
+#ifdef WEAK
+       d_step { if :: weak && !(mark & BIT(weak - 1)) -> weak = 0 :: else fi };
+#endif
        phase = 0;
+#ifdef M_EARLYSWEEP
+       sweep_cycle = cycle;
+#endif
 #ifndef M_NOFENCE6
        FENCE;
 #endif

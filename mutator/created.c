@@ -93,18 +93,19 @@ void created_finished(void)
         thread_leave(self);
 }
 
-static void *run(void *argument)
+/* From created_entry (capture.S): top is the stack pointer there. */
+void *created_run(struct mutator_created *record, char *top)
 {
-    struct mutator_created *record = argument;
     struct thread *block = record->block;
-    if (registry_attach(block) != 0)
+    if (registry_attach(block, top) != 0)
         os_fatal(record, "a new thread cannot be attached: out of memory");
     mine = record;
     atomic_store_explicit(&record->began, true, memory_order_release);
     void *(*start)(void *) = record->start;
-    /* Attached, so this load is of a pointer that the next answer shows. */
-    void *result = start(__atomic_load_n(&record->arg, __ATOMIC_ACQUIRE));
+    /* Attached, so this load is of a pointer that the next answer shows; the slot keeps it no longer. */
+    void *arg = __atomic_load_n(&record->arg, __ATOMIC_ACQUIRE);
     grey_store(&record->arg, NULL);
+    void *result = start(arg);
     grey_store(&record->result, result);
     return result; /* for who uses pthread_join; the record carries it safely */
 }
@@ -156,7 +157,7 @@ int grey_thread_create(pthread_t *thread, const pthread_attr_t *attributes, void
     grey_store(&record->arg, arg);
     bool detached = record->detached;
     pthread_t id;
-    int error = pthread_create(&id, attributes, run, record);
+    int error = pthread_create(&id, attributes, created_entry, record);
     if (error != 0) {
         record_free(record);
         put_block(self, block);

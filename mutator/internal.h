@@ -29,7 +29,11 @@ bool created_all_began(void);
 struct os_lock *created_lock(void);
 struct thread *registry_take_block(void);
 void registry_put_block(struct thread *block);
-int registry_attach(struct thread *block);
+/* top: the frames from there up to the stack's end hold nothing of the program's; NULL: they may. */
+int registry_attach(struct thread *block, char *top);
+struct mutator_created;
+void *created_run(struct mutator_created *record, char *top);
+void *created_entry(void *record); /* capture.S */
 /* List lock: a thread that is gone and never detached. */
 void registry_lost(struct thread *block);
 void stacks_forget(struct thread *self); /* list lock: its registered stacks */

@@ -149,9 +149,10 @@ void mutator_block_signal(void)
     pthread_sigmask(SIG_BLOCK, &set, NULL);
 }
 
-int registry_attach(struct thread *block)
+int registry_attach(struct thread *block, char *top)
 {
     int error = find_stack(block);
+    block->stack_top = top != NULL ? top : block->stack_high;
     if (error == 0)
         error = pthread_setspecific(exit_key, (void *)1);
     if (error != 0)
@@ -196,7 +197,7 @@ struct thread *mutator_attach(void)
     struct thread *block = registry_take_block();
     if (block == NULL)
         return NULL;
-    if (registry_attach(block) != 0) {
+    if (registry_attach(block, NULL) != 0) {
         registry_put_block(block);
         return NULL;
     }

@@ -2,7 +2,8 @@
  *
  * An answer copies; it looks nothing up, marks nothing and takes no lock, so it costs under a microsecond
  * for an ordinary stack; workers test the copies (docs/architecture.md, "On the fly").  A word could
- * matter if it lies in the mapped heap, its end included (one past the end of the last object).
+ * matter if it lies in the mapped heap, its end included (one past the end of the last object), or within
+ * the bounds of all foreign regions.
  *
  * From where: the stack pointer that the answer was called with, below which lie the callee-saved
  * registers (capture.S) and, in a handler, the signal frame with all registers, vector state included,
@@ -47,13 +48,14 @@ OS_UNSANITIZED void mutator_copy_words(struct thread *thread, const char *from, 
 {
     uintptr_t base = (uintptr_t)heap.base;
     size_t extent = atomic_load_explicit(&heap.extent, memory_order_acquire);
+    struct outside outside = outside_read();
     const volatile uintptr_t *word = (const volatile uintptr_t *)(((uintptr_t)from + 7) & ~(uintptr_t)7);
     const volatile uintptr_t *end = (const volatile uintptr_t *)((uintptr_t)to & ~(uintptr_t)7);
     struct mark_block *block = copy_buffer(thread);
     uint32_t count = block->count;
     for (; word < end; word++) {
         uintptr_t value = *word;
-        if (LIKELY(value - base > extent))
+        if (LIKELY(value - base > extent) && LIKELY(value - outside.low >= outside.length))
             continue;
         block->entry[count++] = value;
         if (UNLIKELY(count == MARK_BLOCK_ENTRIES)) {
@@ -114,7 +116,7 @@ void mutator_copy_stacks(struct thread *thread, char *sp)
 {
     bool known = within(sp, thread->stack_low, thread->stack_high);
     if (known)
-        copy_range(thread, sp, thread->stack_high);
+        copy_range(thread, sp, sp < thread->stack_top ? thread->stack_top : thread->stack_high);
     for (const struct thread_stack *stack = thread->stacks; stack != NULL; stack = stack->next) {
         bool current = within(sp, stack->low, stack->high);
         known |= current;
@@ -123,7 +125,7 @@ void mutator_copy_stacks(struct thread *thread, char *sp)
     if (known && within(sp, thread->stack_low, thread->stack_high))
         return;
     /* Its own stack was left for another. */
-    copy_range(thread, mapped_part(thread->stack_low, thread->stack_high), thread->stack_high);
+    copy_range(thread, mapped_part(thread->stack_low, thread->stack_top), thread->stack_top);
     char *low, *high;
     if (!known && thread == thread_self() && on_alternate_stack(sp, &low, &high)) {
         copy_range(thread, sp, high);
@@ -201,7 +203,8 @@ int grey_stack_add(void *low, void *high)
     struct thread_stack *node = node_alloc();
     if (node != NULL) {
         mutator_lock_list();
-        if (mutator_stack_overlaps(low, high)) {
+        if (mutator_stack_overlaps(low, high) ||
+            heap_calls.overlaps_outside((uintptr_t)low, (uintptr_t)high)) {
             error = EEXIST;
         } else {
             *node = (struct thread_stack){low, high, self->stacks};

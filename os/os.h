@@ -58,6 +58,8 @@ enum os_class {
     OS_PERSISTENT, /* persistent allocator's chunks not yet named */
     OS_POOL,       /* fixed-size pools */
     OS_INSPECT,    /* histograms, verifier */
+    OS_FOREIGN,    /* the range index, foreign regions */
+    OS_SPECIALS,   /* cleanups, finalizers, weak references */
     OS_CLASSES
 };
 
@@ -138,18 +140,22 @@ void os_pause(unsigned *n);
 
 /* Ranks: a thread takes locks in rising order only; debug builds check it.  This is the one table. */
 enum os_rank {
-    OS_RANK_CONTROL,    /* cycle: requests for cycles, setters */
-    OS_RANK_THREADS,    /* mutator: the list lock */
-    OS_RANK_JOIN,       /* mutator: records of created threads */
-    OS_RANK_ROOTS,      /* mark: registered roots */
-    OS_RANK_TYPES,      /* heap: interned types */
-    OS_RANK_CLASS,      /* heap: a class's span lists */
-    OS_RANK_PAGES,      /* heap: page allocator */
-    OS_RANK_SPANS,      /* heap: span records */
-    OS_RANK_WORK,       /* mark: growth of the block store */
-    OS_RANK_POOL,       /* heap: pools */
-    OS_RANK_PERSISTENT, /* heap: persistent allocator */
-    OS_RANK_OS,         /* os: state ledger of debug builds */
+    OS_RANK_CONTROL,     /* cycle: requests for cycles, setters */
+    OS_RANK_THREADS,     /* mutator: the list lock */
+    OS_RANK_JOIN,        /* mutator: records of created threads */
+    OS_RANK_ROOTS,       /* mark: registered roots */
+    OS_RANK_FOREIGN,     /* foreign: the index's writer */
+    OS_RANK_TYPES,       /* heap: interned types */
+    OS_RANK_CLASS,       /* heap: a class's span lists */
+    OS_RANK_PAGES,       /* heap: page allocator */
+    OS_RANK_SPANS,       /* heap: span records */
+    OS_RANK_CLEANUPS,    /* sweep: queues of cleanups and finalizers */
+    OS_RANK_STATIC_WEAK, /* sweep: weak references to static memory */
+    OS_RANK_SLOTS,       /* heap: tables of numbered records */
+    OS_RANK_WORK,        /* mark: growth of the block store */
+    OS_RANK_POOL,        /* heap: pools */
+    OS_RANK_PERSISTENT,  /* heap: persistent allocator */
+    OS_RANK_OS,          /* os: state ledger of debug builds */
     OS_RANKS
 };
 struct os_lock {
@@ -175,7 +181,7 @@ bool os_lock_held(const struct os_lock *lock); /* debug builds: does this thread
     X(AFTER_ARM) X(AFTER_BLACKEN) X(ROOTS) X(ROUND_START) X(ROUND_END) X(CLOSED) X(FINISH)           \
     X(AFTER_FINISH) X(SWEEP_SPAN) X(MARK_SCAN) X(MARK_IDLE) X(ANSWER) X(SHADE) X(SHADE_DIRTY)        \
     X(REFILL) X(LARGE_BEFORE_PUBLISH) X(ATTACH) X(EXIT) X(HOLD) X(FORK_PREPARE) X(ASSIST)            \
-    X(COPY_TEST)
+    X(COPY_TEST) X(FOREIGN_ADD) X(FOREIGN_SCAN) X(FOREIGN_SWEEP) X(WEAK_GET)
 /* Mistakes that the suite must catch (docs/limits, protocol.md 0). */
 #define OS_FAULTS(X)                                                                                  \
     X(NO_DIRTY) X(NO_SIGNAL_FRAME) X(EARLY_SWEEP) X(NO_REST) X(ATTACH_IN_HOLD) X(NO_BUFFER_COUNT)    \

@@ -28,7 +28,8 @@
     X(handshakes_parked) X(signals_sent) X(rounds) X(rounds_held) X(rounds_called_off)                \
     X(cycles) X(cycles_forced) X(cycles_periodic) X(scanned_heap_bytes) X(scanned_stack_bytes)        \
     X(scanned_root_bytes) X(marked_objects) X(marked_bytes) X(shades) X(assists) X(fences)            \
-    X(threads_attached) X(threads_detached) X(slow_stores)
+    X(threads_attached) X(threads_detached) X(slow_stores) X(foreign_added) X(foreign_released) \
+    X(foreign_died)
 /* clang-format on */
 enum os_counter {
 #define X(name) OS_COUNT_##name,
@@ -61,13 +62,15 @@ struct thread {
     struct thread *next, *previous; /* the list of attached threads; list lock */
 
     char *stack_low, *stack_high;
+    char *stack_top;             /* nothing from there up is the program's; at most stack_high */
     struct thread_stack *stacks; /* changed by the owner under the list lock */
 
-    struct mark_block *grey; /* grey buffer */
-    struct mark_block *copy; /* where the next answer's words go */
-    int64_t assist_debt;     /* bytes of scan work owed; owner only */
-    double sweep_debt;       /* spans owed to the sweep; owner only */
-    uint64_t slow_paths;     /* for gcstress; owner only */
+    struct epoch_reader *reader; /* of the range index; NULL until first needed */
+    struct mark_block *grey;     /* grey buffer */
+    struct mark_block *copy;     /* where the next answer's words go */
+    int64_t assist_debt;         /* bytes of scan work owed; owner only */
+    double sweep_debt;           /* spans owed to the sweep; owner only */
+    uint64_t slow_paths;         /* for gcstress; owner only */
 
     /* blocking regions; the owner before it is BLOCKED, then the collector while HELD */
     uint32_t blocking_depth;

@@ -8,6 +8,8 @@
  * Who sweeps what: an index into the span table, claimed in batches of 10 (SW-7).  Somebody may stop in
  * the middle of a batch (a preempted thread), so the collector's last pass looks at every span itself.
  */
+#include "sweep/cleanups.h"
+#include "sweep/specials.h"
 #include "sweep/sweep.h"
 #include "mutator/mutator.h"
 #include "os/options.h"
@@ -60,6 +62,8 @@ void sweep_span(struct span *span)
 {
     const struct layout *layout = &heap_layouts[span->layout];
     HOOK(SWEEP_SPAN, span);
+    if (UNLIKELY(atomic_load_explicit(&span->specials, memory_order_relaxed) != 0))
+        specials_sweep(span);
     bool debug = os_debug.clobberfree;
 #if OS_ASAN
     debug = true;
@@ -87,7 +91,8 @@ void sweep_span(struct span *span)
     span->live = live;
     span->free_index = 0;
     span->needs_zero = true;
-    atomic_store_explicit(&span->swept, cycle_now(), memory_order_relaxed);
+    /* release: pairs with needs_sweep; what was queued for the dead is among the next cycle's roots */
+    atomic_store_explicit(&span->swept, cycle_now(), memory_order_release);
     os_count(OS_COUNT_spans_swept, 1);
     span_swept(span, old);
 }
@@ -95,7 +100,13 @@ void sweep_span(struct span *span)
 static bool needs_sweep(const struct span *span)
 {
     return span_in_use(span) &&
-           atomic_load_explicit(&((struct span *)span)->swept, memory_order_relaxed) != cycle_now();
+           atomic_load_explicit(&((struct span *)span)->swept, memory_order_acquire) != cycle_now();
+}
+
+void sweep_if_due(struct span *span)
+{
+    if (needs_sweep(span)) /* it may have been swept, freed or made anew before the flag was taken */
+        sweep_span(span);
 }
 
 static void sweep_if_needed(struct span *span)
@@ -103,8 +114,7 @@ static void sweep_if_needed(struct span *span)
     if (!needs_sweep(span))
         return;
     span_lock(span);
-    if (needs_sweep(span)) /* it may have been swept, freed or made anew meanwhile */
-        sweep_span(span);
+    sweep_if_due(span);
     span_unlock(span);
 }
 
@@ -150,6 +160,7 @@ void sweep_finish(void)
     for (uint32_t i = 1; i < n; i++)
         sweep_if_needed(&heap.spans[i]);
     os_count(OS_COUNT_sweep_ns, os_thread_cpu() - begin);
+    cleanups_flush();
 }
 
 void sweep_some(size_t pages)
@@ -208,6 +219,9 @@ static void *sweeper_main(void *unused)
         }
         if (any)
             os_count(OS_COUNT_sweep_ns, os_thread_cpu() - begin);
+        /* Also if there was nothing to do: program threads may have swept all before this one ran, and what
+         * they queued while there was more to sweep waits for this. */
+        cleanups_flush();
         os_wait(&sweeper_signal, signal, UINT64_MAX);
     }
 }

@@ -1,4 +1,9 @@
-/* sweep/ -- sweeping spans; later also everything that runs because something died.
+/* sweep/ -- sweeping spans, and everything that runs because something died.
+ *
+ *     sweep.c      spans: concurrent and on demand
+ *     specials.c   cleanups, finalizers and weak references hang on spans
+ *     weak.c       weak references
+ *     cleanups.c   the queues of what is to run, and the threads that run it
  *
  * Lazy and concurrent, in phase off (SW-1): by a background thread, by refills, by large allocations, and
  * what is left by the collector before the next cycle arms.  A span is swept once a cycle by whoever takes
@@ -12,6 +17,8 @@
 /* Flag held: moves the mark words into the allocation words, clears them, frees the span if it is empty
  * and nobody's. */
 void sweep_span(struct span *span);
+/* Flag held: the same if it was not swept since the last cycle (OR-12). */
+void sweep_if_due(struct span *span);
 /* 1.7: from here on anyone may sweep.  distance: bytes that may be allocated before the next cycle. */
 void sweep_begin(uint64_t distance);
 /* Sweeps what is left; the collector. */

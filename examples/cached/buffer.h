@@ -1,4 +1,4 @@
-/* buffer.h -- a growing byte buffer in malloc memory: the input and output of a connection.
+/* buffer.h -- a growing byte buffer in malloc memory: the input of a connection, the text of its output.
  *
  * malloc memory is invisible to the collector, so a buffer holds copies of bytes and never a heap
  * pointer.  When memory runs out the buffer remembers it in failed and swallows what follows; the

@@ -1,5 +1,7 @@
-/* bytes.c -- copies in the heap, comparisons, numbers, and the hash (SipHash-1-3). */
+/* bytes.c -- copies in the heap or in an extent, comparisons, numbers, and the hash (SipHash-1-3). */
 #include "bytes.h"
+
+#include "extents.h"
 
 #include <grey.h>
 #include <strings.h>
@@ -12,7 +14,9 @@ struct bytes *bytes_new(struct slice from)
         errno = ENOMEM;
         return NULL;
     }
-    struct bytes *bytes = grey_alloc_leaf(sizeof *bytes + from.size);
+    struct bytes *bytes = extent_new(sizeof *bytes + from.size);
+    if (bytes == NULL)
+        bytes = grey_alloc_leaf(sizeof *bytes + from.size);
     if (bytes != NULL) {
         bytes->size = from.size;
         memcpy(bytes->at, from.at, from.size);

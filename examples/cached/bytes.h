@@ -1,10 +1,12 @@
-/* bytes.h -- runs of bytes: struct slice is borrowed, struct bytes lives in the Grey heap.
+/* bytes.h -- runs of bytes: struct slice is borrowed, struct bytes lives in the Grey heap or an extent.
  *
  * A slice points into somebody else's memory (a connection's input buffer, or a struct bytes) and is
  * valid as long as that is.  A struct bytes is a leaf object: the collector never looks inside, so
  * millions of values cost it one mark bit each.  It is immutable once made.  That is what the whole
  * server rests on: a reader takes the pointer under a lock, drops the lock, and goes on reading; the
  * pointer on its stack keeps the bytes alive, whatever other threads do to the key meanwhile.
+ *
+ * Large ones may lie in a mapped file instead (extents.h).  Everything said here is true of them too.
  */
 #ifndef CACHED_BYTES_H
 #define CACHED_BYTES_H
@@ -24,7 +26,7 @@ struct bytes {
     char at[];
 };
 
-/* A copy in the heap, or NULL (ENOMEM). */
+/* A copy in the heap or in an extent, or NULL (ENOMEM). */
 struct bytes *bytes_new(struct slice from);
 
 static inline struct slice bytes_slice(const struct bytes *bytes)

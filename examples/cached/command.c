@@ -42,6 +42,7 @@ static const struct command {
     {"LPOP", -2, false, command_lpop},
     {"LPUSH", -3, true, command_lpush},
     {"LRANGE", 4, false, command_lrange},
+    {"MEMORY", -2, false, command_memory},
     {"MGET", -2, false, command_mget},
     {"MSET", -3, true, command_mset},
     {"PEXPIRE", 3, false, command_pexpire},

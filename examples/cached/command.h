@@ -13,7 +13,7 @@
 struct call {
     const struct slice *args; /* args[0] is the name */
     size_t n;
-    struct buffer *out;
+    struct output *out;
     int64_t now; /* milliseconds, the event loop's clock */
     bool quit;   /* set: close once the reply is sent */
 };
@@ -89,5 +89,6 @@ void command_client(struct call *call);
 void command_command(struct call *call);
 void command_config(struct call *call);
 void command_info(struct call *call);
+void command_memory(struct call *call);
 
 #endif

@@ -2,6 +2,7 @@
 #define _GNU_SOURCE
 #include "command.h"
 #include "connection.h"
+#include "extents.h"
 #include "settings.h"
 
 #include <fnmatch.h>
@@ -116,8 +117,21 @@ void command_config(struct call *call)
         reply_error(call->out, "ERR unknown subcommand or wrong number of arguments for 'config'");
 }
 
+/* A cycle now, and all that is free back to the system; extents that nobody uses are free when it answers.
+ * The other clients of this thread wait for it. */
+void command_memory(struct call *call)
+{
+    if (!slice_is(call->args[1], "PURGE") || call->n != 2) {
+        reply_error(call->out, "ERR unknown subcommand or wrong number of arguments for 'memory'");
+        return;
+    }
+    grey_trim();
+    grey_cleanup_wait(-1);
+    reply_status(call->out, "OK");
+}
+
 struct info {
-    char text[4096];
+    char text[8192];
     size_t size;
 };
 
@@ -169,6 +183,17 @@ static void info_stats(struct info *info)
     line(info, "# Stats\r\ntotal_connections_received:%" PRIu64 "\r\n", figures.accepted);
     line(info, "total_commands_processed:%" PRIu64 "\r\n", figures.commands);
     line(info, "expired_keys:%" PRIu64 "\r\nevicted_keys:%" PRIu64 "\r\n", events.expired, events.evicted);
+    line(info, "zero_copy_bytes:%" PRIu64 "\r\n", output_all_spliced());
+}
+
+static void info_mmap(struct info *info)
+{
+    struct extents_figures figures = extents_figures();
+
+    line(info, "# mmap\r\nmmap_file_size:%" PRIu64 "\r\nmmap_file_used:%" PRIu64 "\r\n", figures.file,
+         figures.used);
+    line(info, "mmap_made:%" PRIu64 "\r\nmmap_returned:%" PRIu64 "\r\nmmap_refused:%" PRIu64 "\r\n",
+         figures.made, figures.returned, figures.refused);
 }
 
 static void info_keyspace(struct info *info)
@@ -254,6 +279,10 @@ static void info_grey(struct info *info)
         {"sweep_ns", stats.sweep_ns},
         {"threads", stats.threads},
         {"rounds", stats.rescan_rounds},
+        {"foreign_regions", stats.foreign_regions},
+        {"foreign_bytes", stats.foreign_bytes},
+        {"foreign_died", stats.foreign_died},
+        {"cleanups_run", stats.cleanups_run},
     };
     line(info, "# grey\r\n");
     for (size_t i = 0; i < sizeof figures / sizeof figures[0]; i++)
@@ -267,7 +296,8 @@ void command_info(struct call *call)
         const char *name;
         void (*write)(struct info *info);
     } sections[] = {{"server", info_server}, {"clients", info_clients},   {"memory", info_memory},
-                    {"stats", info_stats},   {"keyspace", info_keyspace}, {"grey", info_grey}};
+                    {"stats", info_stats},   {"keyspace", info_keyspace}, {"mmap", info_mmap},
+                    {"grey", info_grey}};
     struct info info = {.size = 0};
 
     for (size_t s = 0; s < sizeof sections / sizeof sections[0]; s++) {

@@ -1,8 +1,9 @@
 /* connection.c -- reads what came, runs every whole command in it, writes all replies at once.
  *
  * A connection and its buffers are malloc memory and belong to libuv's callbacks.  They hold copies of
- * bytes only: between two callbacks no connection refers to anything in the Grey heap, so there is
- * nothing that the collector would have to know about them.
+ * bytes, with one exception: large values are sent from where they are, and the output that waits for the
+ * socket points to them.  The collector has been told about that pointer (output.h), so they stay until
+ * the write is done, whatever became of their keys.
  *
  * A client that sends but doesn't read is held back: above PAUSE_OUTPUT bytes of unsent replies its
  * commands wait, its input is no longer read, and TCP makes it wait.  One that takes nothing for
@@ -13,7 +14,6 @@
 #include "command.h"
 #include "parser.h"
 
-#include <limits.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 
@@ -22,8 +22,10 @@ enum { READ_SIZE = 16 * 1024, PAUSE_OUTPUT = 4 * 1024 * 1024, STUCK_MILLISECONDS
 struct connection {
     uv_tcp_t tcp;
     uv_write_t write;
-    struct buffer input, output;
-    struct buffer sending; /* belongs to the write in progress, if its size isn't 0 */
+    struct buffer input;
+    struct output outputs[2];
+    struct output *output;  /* the one that commands reply to */
+    struct output *sending; /* the other: belongs to the write in progress, if its size isn't 0 */
     struct parser parser;
     size_t unsent; /* of that write, when last looked at */
     int64_t unsent_since;
@@ -47,8 +49,8 @@ static void on_closed(uv_handle_t *handle)
     struct connection *connection = handle->data;
 
     buffer_free(&connection->input);
-    buffer_free(&connection->output);
-    buffer_free(&connection->sending);
+    output_close(&connection->outputs[0]);
+    output_close(&connection->outputs[1]);
     parser_free(&connection->parser);
     free(connection);
     atomic_fetch_sub_explicit(&n_open, 1, memory_order_relaxed);
@@ -99,46 +101,50 @@ static void on_written(uv_write_t *write, int status)
 {
     struct connection *connection = write->data;
 
-    buffer_reset(&connection->sending);
+    output_reset(connection->sending);
     if (status < 0)
         close_connection(connection);
     else
         run_commands(connection);
 }
 
-/* Sends the output: at once as far as the socket takes it, the rest when it can. */
-static void flush(struct connection *connection)
+/* Sends the output: at once as far as the socket takes it, the rest when it can.  Not inlined: the vector
+ * is full of pointers to values, and in the frame of the caller, who goes on to run commands, old ones would
+ * keep values that are gone. */
+__attribute__((noinline)) static void flush(struct connection *connection)
 {
-    struct buffer *output = &connection->output;
+    struct output *output = connection->output;
     uv_stream_t *stream = (uv_stream_t *)&connection->tcp;
+    uv_buf_t vector[OUTPUT_VECTOR];
 
-    if (output->size == 0 || connection->sending.size != 0)
+    if (output_size(output) == 0 || output_size(connection->sending) != 0)
         return;
-    size_t first = output->size < INT_MAX ? output->size : INT_MAX;
-    uv_buf_t bytes = {.base = output->at, .len = first};
-    int n = uv_try_write(stream, &bytes, 1);
-    if (n >= 0 && (size_t)n == output->size) {
-        buffer_reset(output);
+    int n = uv_try_write(stream, vector, output_vector(output, 0, vector));
+    if (n >= 0 && (size_t)n == output_size(output)) {
+        output_reset(output);
         return;
     }
     if (n < 0 && n != UV_EAGAIN) {
         close_connection(connection);
         return;
     }
-    size_t sent = n > 0 ? (size_t)n : 0;
-    struct buffer empty = connection->sending;
-    connection->sending = *output;
-    connection->output = empty;
+    connection->output = connection->sending;
+    connection->sending = output;
     connection->unsent = 0;
     connection->write.data = connection;
-    bytes = (uv_buf_t){.base = connection->sending.at + sent, .len = connection->sending.size - sent};
-    if (uv_write(&connection->write, stream, &bytes, 1, on_written) != 0)
+    unsigned pieces = output_vector(output, n > 0 ? (size_t)n : 0, vector);
+    if (uv_write(&connection->write, stream, vector, pieces, on_written) != 0)
         close_connection(connection);
+}
+
+static size_t unsent_output(const struct connection *connection)
+{
+    return output_size(connection->output) + output_size(connection->sending);
 }
 
 static bool may_run(const struct connection *connection)
 {
-    return !connection->quit && connection->output.size + connection->sending.size < PAUSE_OUTPUT &&
+    return !connection->quit && unsent_output(connection) < PAUSE_OUTPUT &&
            !uv_is_closing((const uv_handle_t *)&connection->tcp);
 }
 
@@ -152,10 +158,10 @@ static bool run_some(struct connection *connection, uint64_t *n)
         if (result == PARSER_MORE)
             return true;
         if (result == PARSER_ERROR) {
-            reply_error(&connection->output, parser->error);
+            reply_error(connection->output, parser->error);
             connection->quit = true;
         } else if (parser->n_args > 0) {
-            struct call call = {parser->args, parser->n_args, &connection->output,
+            struct call call = {parser->args, parser->n_args, connection->output,
                                 (int64_t)uv_now(connection->tcp.loop), false};
             command_run(&call);
             ++*n;
@@ -177,23 +183,38 @@ static void run_commands(struct connection *connection)
         flush(connection);
     }
     atomic_fetch_add_explicit(&n_commands, n, memory_order_relaxed);
-    if (connection->output.failed || connection->input.failed)
+    if (connection->output->text.failed || connection->input.failed)
         close_connection(connection);
     if (uv_is_closing((uv_handle_t *)&connection->tcp))
         return;
     flush(connection);
-    if (connection->quit && connection->output.size + connection->sending.size == 0)
+    if (connection->quit && unsent_output(connection) == 0)
         close_connection(connection);
     else
         set_reading(connection, may_run(connection));
+}
+
+static bool open_outputs(struct connection *connection)
+{
+    if (output_open(&connection->outputs[0]) != 0)
+        return false;
+    if (output_open(&connection->outputs[1]) != 0) {
+        output_close(&connection->outputs[0]);
+        return false;
+    }
+    connection->output = &connection->outputs[0];
+    connection->sending = &connection->outputs[1];
+    return true;
 }
 
 void connection_accept(uv_stream_t *listener)
 {
     struct connection *connection = calloc(1, sizeof *connection);
 
-    if (connection == NULL)
+    if (connection == NULL || !open_outputs(connection)) {
+        free(connection);
         return; /* the client stays in the listener's queue */
+    }
     uv_tcp_init(listener->loop, &connection->tcp);
     connection->tcp.data = connection;
     atomic_fetch_add_explicit(&n_open, 1, memory_order_relaxed);

@@ -5,6 +5,7 @@
  * and grey_shutdown, which wants all other threads gone, unmaps the heap.
  */
 #include "event_loop.h"
+#include "extents.h"
 #include "metrics.h"
 #include "settings.h"
 #include "store.h"
@@ -115,6 +116,11 @@ static void open_store(void)
     error = store_init();
     if (error != 0)
         die("store", strerror(error));
+    if (settings.mmap_file == NULL)
+        return;
+    error = extents_open(settings.mmap_file, settings.mmap_size, settings.mmap_threshold);
+    if (error != 0)
+        die(settings.mmap_file, strerror(error));
 }
 
 int main(int argc, char **argv)
@@ -141,5 +147,6 @@ int main(int argc, char **argv)
         worker_stop(&workers[i]);
     uv_loop_close(&loop.loop);
     grey_shutdown();
+    extents_close();
     return 0;
 }

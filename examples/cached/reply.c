@@ -2,7 +2,7 @@
 #include "reply.h"
 
 /* '$', ':' or '*' and a number.  Every reply but a status has one, so it is made by hand. */
-static void number_line(struct buffer *out, char type, int64_t value)
+static void number_line(struct output *out, char type, int64_t value)
 {
     char line[32];
     size_t at = sizeof line;
@@ -16,39 +16,42 @@ static void number_line(struct buffer *out, char type, int64_t value)
     if (value < 0)
         line[--at] = '-';
     line[--at] = type;
-    buffer_append(out, line + at, sizeof line - at);
+    output_append(out, line + at, sizeof line - at);
 }
 
-static void text_line(struct buffer *out, char type, const char *text)
+static void text_line(struct output *out, char type, const char *text)
 {
-    buffer_append(out, &type, 1);
-    buffer_append(out, text, strlen(text));
-    buffer_append(out, "\r\n", 2);
+    output_append(out, &type, 1);
+    output_append(out, text, strlen(text));
+    output_append(out, "\r\n", 2);
 }
 
-void reply_status(struct buffer *out, const char *status) { text_line(out, '+', status); }
+void reply_status(struct output *out, const char *status) { text_line(out, '+', status); }
 
-void reply_error(struct buffer *out, const char *error) { text_line(out, '-', error); }
+void reply_error(struct output *out, const char *error) { text_line(out, '-', error); }
 
-void reply_integer(struct buffer *out, int64_t value) { number_line(out, ':', value); }
+void reply_integer(struct output *out, int64_t value) { number_line(out, ':', value); }
 
-void reply_bulk(struct buffer *out, struct slice value)
+void reply_bulk(struct output *out, struct slice value)
 {
     number_line(out, '$', (int64_t)value.size);
-    buffer_append(out, value.at, value.size);
-    buffer_append(out, "\r\n", 2);
+    output_append(out, value.at, value.size);
+    output_append(out, "\r\n", 2);
 }
 
-void reply_bytes(struct buffer *out, const struct bytes *value)
+void reply_bytes(struct output *out, const struct bytes *value)
 {
-    if (value != NULL)
-        reply_bulk(out, bytes_slice(value));
-    else
+    if (value == NULL) {
         reply_nil(out);
+        return;
+    }
+    number_line(out, '$', (int64_t)value->size);
+    output_value(out, value);
+    output_append(out, "\r\n", 2);
 }
 
-void reply_nil(struct buffer *out) { number_line(out, '$', -1); }
+void reply_nil(struct output *out) { number_line(out, '$', -1); }
 
-void reply_nil_array(struct buffer *out) { number_line(out, '*', -1); }
+void reply_nil_array(struct output *out) { number_line(out, '*', -1); }
 
-void reply_array(struct buffer *out, size_t n) { number_line(out, '*', (int64_t)n); }
+void reply_array(struct output *out, size_t n) { number_line(out, '*', (int64_t)n); }

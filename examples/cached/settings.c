@@ -12,13 +12,22 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-struct settings settings = {.bind = "127.0.0.1", .port = 6380, .metrics_port = -1, .threads = 2};
+struct settings settings = {.bind = "127.0.0.1",
+                            .port = 6380,
+                            .metrics_port = -1,
+                            .threads = 2,
+                            .mmap_size = 256 << 20,
+                            .mmap_threshold = 32 << 10};
 
 enum { MOST_THREADS = 256 };
 
-static atomic_uint_fast64_t maxmemory; /* relaxed: a limit that is a moment old is as good */
+/* Relaxed: values that are a moment old are as good. */
+static atomic_uint_fast64_t maxmemory;
+static atomic_size_t zero_copy = 16 << 10;
 
 uint64_t settings_maxmemory(void) { return atomic_load_explicit(&maxmemory, memory_order_relaxed); }
+
+size_t settings_zero_copy(void) { return atomic_load_explicit(&zero_copy, memory_order_relaxed); }
 
 static void get_maxmemory(char *text, size_t size)
 {
@@ -32,6 +41,18 @@ static bool set_maxmemory(struct slice value)
     if (!slice_size(value, &bytes))
         return false;
     atomic_store_explicit(&maxmemory, bytes, memory_order_relaxed);
+    return true;
+}
+
+static void get_zero_copy(char *text, size_t size) { snprintf(text, size, "%zu", settings_zero_copy()); }
+
+static bool set_zero_copy(struct slice value)
+{
+    size_t bytes;
+
+    if (!slice_size(value, &bytes))
+        return false;
+    atomic_store_explicit(&zero_copy, bytes, memory_order_relaxed);
     return true;
 }
 
@@ -86,6 +107,7 @@ static void get_appendonly(char *text, size_t size) { snprintf(text, size, "no")
 static const struct knob knobs[] = {
     {"maxmemory", get_maxmemory, set_maxmemory},
     {"maxmemory-policy", get_policy, NULL},
+    {"zero-copy", get_zero_copy, set_zero_copy},
     {"gc-percent", get_percent, set_percent},
     {"gc-memory-limit", get_memory_limit, set_memory_limit},
     {"save", get_save, NULL},
@@ -105,6 +127,10 @@ static void usage(FILE *to)
           "  --port N             listen on this port (6380); 0 takes a free one\n"
           "  --threads N          threads that serve clients (2)\n"
           "  --maxmemory SIZE     evict keys beyond this, 700mb for example (no limit)\n"
+          "  --zero-copy SIZE     send values of this size and more without copying (16kb); 0: none\n"
+          "  --mmap-file PATH     keep large values in this file, which is overwritten, not in the heap\n"
+          "  --mmap-size SIZE     of the file (256mb)\n"
+          "  --mmap-threshold SIZE  of the values that go there (32kb)\n"
           "  --metrics-port N     serve OpenMetrics at http://ADDRESS:N/metrics; 0 takes a free one\n"
           "  --help               print this\n",
           to);
@@ -120,12 +146,26 @@ static int number(const char *text, int least, int most)
     exit(2);
 }
 
+static size_t size_of(const char *text)
+{
+    size_t size;
+
+    if (slice_size(slice_of(text), &size))
+        return size;
+    fprintf(stderr, "cached: %s is not a size\n", text);
+    exit(2);
+}
+
 void settings_read_arguments(int argc, char **argv)
 {
     static const struct option options[] = {{"bind", required_argument, NULL, 'b'},
                                             {"port", required_argument, NULL, 'p'},
                                             {"threads", required_argument, NULL, 't'},
                                             {"maxmemory", required_argument, NULL, 'm'},
+                                            {"zero-copy", required_argument, NULL, 'z'},
+                                            {"mmap-file", required_argument, NULL, 'f'},
+                                            {"mmap-size", required_argument, NULL, 's'},
+                                            {"mmap-threshold", required_argument, NULL, 'l'},
                                             {"metrics-port", required_argument, NULL, 'x'},
                                             {"help", no_argument, NULL, 'h'},
                                             {NULL, 0, NULL, 0}};
@@ -146,10 +186,20 @@ void settings_read_arguments(int argc, char **argv)
             settings.metrics_port = number(optarg, 0, 65535);
             break;
         case 'm':
-            if (set_maxmemory(slice_of(optarg)))
-                break;
-            fprintf(stderr, "cached: %s is not a size\n", optarg);
-            exit(2);
+            atomic_store_explicit(&maxmemory, size_of(optarg), memory_order_relaxed);
+            break;
+        case 'z':
+            atomic_store_explicit(&zero_copy, size_of(optarg), memory_order_relaxed);
+            break;
+        case 'f':
+            settings.mmap_file = optarg;
+            break;
+        case 's':
+            settings.mmap_size = size_of(optarg);
+            break;
+        case 'l':
+            settings.mmap_threshold = size_of(optarg);
+            break;
         case 'h':
             usage(stdout);
             exit(0);

@@ -10,6 +10,8 @@ struct settings {
     int port;         /* 0: any free one */
     int metrics_port; /* -1: no metrics page, 0: any free one */
     unsigned threads;
+    const char *mmap_file; /* for large values; NULL: all go into the heap */
+    size_t mmap_size, mmap_threshold;
 };
 extern struct settings settings;
 
@@ -18,6 +20,7 @@ void settings_read_arguments(int argc, char **argv);
 
 /* The knobs that CONFIG knows.  Any thread. */
 uint64_t settings_maxmemory(void); /* 0 = no limit */
+size_t settings_zero_copy(void);   /* values of this size and more are not copied into replies; 0 = all are */
 
 struct knob {
     const char *name;

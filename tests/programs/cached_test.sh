@@ -225,10 +225,15 @@ test_server() {
     expect "ERR Unknown option or number of arguments for CONFIG SET" CONFIG SET nosuch 1
     expect "ERR CONFIG SET failed - argument couldn't be parsed" CONFIG SET maxmemory x
     expect OK CONFIG SET gc-percent 100
+    expect OK CONFIG SET zero-copy 64kb
+    expect "zero-copy 65536" CONFIG GET zero-copy
+    expect OK CONFIG SET zero-copy 16kb
+    expect OK MEMORY PURGE
+    expect "ERR unknown subcommand or wrong number of arguments for 'memory'" MEMORY NOSUCH
     expect OK QUIT
     local name
     for name in cycles heap_live heap_goal objects mapped pause_count pause_p50_ns pause_p99_ns \
-        pause_p9999_ns pause_max_ns assist_ns worker_ns threads rounds; do
+        pause_p9999_ns pause_max_ns assist_ns worker_ns threads rounds foreign_regions cleanups_run; do
         redis-cli -p "$port" INFO grey | grep -q "^$name:[0-9]" || fail "INFO grey has no $name"
     done
     expect OK FLUSHALL
@@ -265,6 +270,64 @@ test_benchmark() {
     redis-benchmark -p "$port" -t ping,mset,spop,lrange_100 -n 2000 -r 100 -q >/dev/null || fail "redis-benchmark"
 }
 
+# figure SECTION NAME: what INFO says.
+figure() {
+    redis-cli -p "$port" INFO "$1" | tr -d '\r' | sed -n "s/^$2://p"
+}
+
+# more SECTION NAME LEAST
+more() {
+    local is
+    is=$(figure "$1" "$2")
+    [ "${is:-0}" -ge "$3" ] || fail "$2 is ${is:-missing}, less than $3"
+}
+
+# large LETTER: a value of 100,000 bytes.
+large() {
+    head -c 100000 /dev/zero | tr '\0' "$1"
+}
+
+# Replies point to a value that is replaced, and whose memory would be used anew, before they are read.
+test_slow_reader() {
+    local letters
+    large a | redis-cli -p "$port" -x SET big >/dev/null
+    exec 3<>"/dev/tcp/127.0.0.1/$port" || return
+    for _ in $(seq 200); do echo "GET big"; done >&3
+    echo QUIT >&3
+    sleep 0.3
+    for _ in 1 2 3; do
+        for letter in b c d; do
+            for key in big other1 other2; do
+                large "$letter" | redis-cli -p "$port" -x SET "$key" >/dev/null
+            done
+        done
+        expect OK MEMORY PURGE
+    done
+    tr -d '\r' <&3 | grep -v '^[$+]' >"$work/answers"
+    exec 3>&-
+    [ "$(awk '{ print length($0) }' "$work/answers" | sort -u)" = 100000 ] || fail "a slow reader got torn values"
+    # Squeezed, each is a single letter: first some old ones, in flight at the time, at last the newest.
+    letters=$(tr -s a-z <"$work/answers" | uniq -c | awk '{ print $1, $2 }' | paste -sd' ')
+    [[ $letters =~ ^[0-9]+\ a\ (.*\ )?[0-9]+\ d$ ]] || fail "a slow reader got $letters"
+    [ "$(wc -l <"$work/answers")" = 200 ] || fail "a slow reader got $letters, not 200 answers"
+}
+
+# Large values in a mapped file: sent from it, and their room comes back.
+test_mapped() {
+    check --seconds "$seconds" --value-size 1000:100000 --keys 200 --pipeline 4
+    redis-benchmark -p "$port" -t set,get -n 2000 -r 100 -d 100000 -c 8 -q >/dev/null ||
+        fail "redis-benchmark with large values"
+    more stats zero_copy_bytes 1000000
+    more mmap mmap_made 500
+    more mmap mmap_returned 100
+    more grey foreign_died 100
+    test_slow_reader
+    expect OK FLUSHALL
+    expect OK MEMORY PURGE
+    # What the stacks of some threads still hold by chance may stay.
+    more mmap mmap_returned $(($(figure mmap mmap_made) - 16))
+}
+
 check() {
     "$directory/cached_check" --port "$port" "$@" || fail "cached_check $*"
 }
@@ -280,9 +343,27 @@ test_inline
 test_metrics
 check --seconds "$seconds"
 check --seconds 1 --value-size 1000:100000 --keys 300 --pipeline 4
+test_slow_reader
+expect OK CONFIG SET zero-copy 0
+check --seconds 1 --value-size 1000:100000 --keys 300 --pipeline 4
+expect OK CONFIG SET zero-copy 16kb
 check --seconds 2 --hostile
 test_benchmark
 test_metrics
+stop TERM
+
+start --threads 2 --mmap-file "$work/values" --mmap-size 128mb --mmap-threshold 8kb
+test_mapped
+stop TERM
+
+# A file that is too small, and a cache that evicts.
+start --threads 2 --mmap-file "$work/values" --mmap-size 1mb --mmap-threshold 8kb --maxmemory 16mb
+check --seconds 1 --evicting --value-size 1000:100000 --keys 300 --pipeline 4
+more mmap mmap_made 1
+more mmap mmap_refused 1
+expect OK FLUSHALL
+expect OK MEMORY PURGE
+more mmap mmap_returned 1
 stop TERM
 
 # A cache that is too small, and a stop in the middle of work.
