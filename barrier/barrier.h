@@ -17,13 +17,24 @@
 
 /* ---- outside the heap ------------------------------------------------------------------------------------- */
 
-/* Bounds of all foreign regions, the address behind the last one included (FR-15, FR-23): most words
- * outside the heap end here.  low only falls and high only rises while there are regions, but for
- * shrinking after a removal; each is written alone, and any pair that is read covers every region that was
- * there before and still is.  No region: both 1, and no word passes. */
-extern struct outside_bounds {
+/* Bounds of what matters outside the heap, foreign regions and arena chunks, the address behind the last
+ * one included (FR-15, FR-23): most words outside the heap end here.  Of each kind, and of all together.
+ * low only falls and high only rises while there is something, but for shrinking after a removal; each is
+ * written alone, and any pair that is read covers everything that was there before and still is.  Nothing:
+ * both 1, and no word passes. */
+struct outside_bounds {
     _Atomic uintptr_t low, high;
-} outside_bounds;
+};
+enum outside_kind { OUTSIDE_REGIONS, OUTSIDE_CHUNKS, OUTSIDE_KINDS };
+extern struct outside_bounds outside_bounds, outside_of[OUTSIDE_KINDS];
+/* Changes one kind's part; callers of one kind exclude each other. */
+void outside_set(enum outside_kind kind, uintptr_t low, uintptr_t high);
+void outside_fork_child(void);
+static inline bool outside_is_of(enum outside_kind kind, uintptr_t word)
+{
+    uintptr_t low = atomic_load_explicit(&outside_of[kind].low, memory_order_relaxed);
+    return word - low < atomic_load_explicit(&outside_of[kind].high, memory_order_relaxed) - low;
+}
 /* For loops: read once.  What is registered later in the cycle is born black. */
 struct outside {
     uintptr_t low, length;

@@ -18,7 +18,6 @@
 #include <errno.h>
 
 _Atomic uint64_t work_pending, work_copies;
-struct outside_bounds outside_bounds = {1, 1};
 _Atomic uint64_t work_cycle;
 _Atomic uint32_t work_clean, work_overflowed, work_round, work_at_once, work_signal, work_idle;
 

@@ -7,6 +7,7 @@
 #include "bench.h"
 
 #include <fcntl.h>
+#include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -32,8 +33,8 @@ void bench_fail(const char *format, ...)
 static _Noreturn void usage(const char *program)
 {
     fprintf(stderr,
-            "usage: %s [--quick] [--threads N] [--workers N] [--depth N] [--mib N] [--variant NAME] "
-            "[--seed N]\n",
+            "usage: %s [--quick] [--full] [--threads N] [--workers N] [--depth N] [--mib N] [--entries N] "
+            "[--seconds N] [--rate N] [--variant NAME] [--seed N]\n",
             program);
     exit(2);
 }
@@ -57,6 +58,10 @@ void bench_parse(int argc, char **argv, struct bench_options *options)
             options->quick = true;
             continue;
         }
+        if (strcmp(name, "--full") == 0) {
+            options->full = true;
+            continue;
+        }
         if (i + 1 == argc)
             usage(argv[0]);
         const char *value = argv[++i];
@@ -68,6 +73,12 @@ void bench_parse(int argc, char **argv, struct bench_options *options)
             options->depth = (unsigned)number(argv[0], value);
         else if (strcmp(name, "--mib") == 0)
             options->mib = (size_t)number(argv[0], value);
+        else if (strcmp(name, "--entries") == 0)
+            options->entries = (size_t)number(argv[0], value);
+        else if (strcmp(name, "--seconds") == 0)
+            options->seconds = (unsigned)number(argv[0], value);
+        else if (strcmp(name, "--rate") == 0)
+            options->rate = (unsigned)number(argv[0], value);
         else if (strcmp(name, "--seed") == 0)
             options->seed = number(argv[0], value);
         else if (strcmp(name, "--variant") == 0)
@@ -146,6 +157,66 @@ void bench_print(const struct bench_result *result, const struct bench_section *
            result->unit, result->better == BENCH_HIGHER ? "higher" : "lower", (double)section->cpu_ns / 1e9,
            section->rss_mib);
     fflush(stdout);
+}
+
+static bool series_empty;
+
+void bench_series_begin(const char *workload, const char *peer, const char *name, const char *unit,
+                        const char *case_name)
+{
+    printf("series workload=%s peer=%s case=%s name=%s unit=%s points=", workload, peer, case_name, name,
+           unit);
+    series_empty = true;
+}
+
+void bench_series_point(double x, double y)
+{
+    printf("%s%.9g:%.6g", series_empty ? "" : ",", x, y);
+    series_empty = false;
+}
+
+void bench_series_end(void)
+{
+    putchar('\n');
+    fflush(stdout);
+}
+
+void bench_merge(struct bench_histogram *into, const struct bench_histogram *from)
+{
+    for (size_t i = 0; i < BENCH_BUCKETS; i++)
+        into->counts[i] += from->counts[i];
+    into->n += from->n;
+    if (from->longest > into->longest)
+        into->longest = from->longest;
+}
+
+double bench_percentile(const struct bench_histogram *histogram, double fraction)
+{
+    uint64_t below = (uint64_t)(fraction * (double)histogram->n), seen = 0;
+    for (uint64_t i = 0; i < BENCH_BUCKETS; i++) {
+        seen += histogram->counts[i];
+        if (seen > below) {
+            uint64_t shift = i < 2 * BENCH_STEPS ? 0 : i / BENCH_STEPS - 1;
+            uint64_t high = ((i - shift * BENCH_STEPS + 1) << shift) - 1;
+            return (double)(high < histogram->longest ? high : histogram->longest);
+        }
+    }
+    return (double)histogram->longest;
+}
+
+void bench_print_percentiles(const char *workload, const char *peer, const char *name, const char *case_name,
+                             const struct bench_histogram *histogram)
+{
+    enum { PER_NINE = 8 };
+    bench_series_begin(workload, peer, name, "us", case_name);
+    for (int i = 0;; i++) {
+        double rest = 0.5 * pow(10, -(double)i / PER_NINE); /* the share above */
+        if (rest * (double)histogram->n < 1)
+            break;
+        bench_series_point(1 - rest, bench_percentile(histogram, 1 - rest) / 1e3);
+    }
+    bench_series_point(1, (double)histogram->longest / 1e3);
+    bench_series_end();
 }
 
 static int compare(const void *a, const void *b)

@@ -24,7 +24,11 @@ struct bench_options {
     unsigned threads;    /* 0: the benchmark's own choice, as for all of these */
     unsigned workers;    /* mark workers; 0: the collector's own choice */
     unsigned depth;      /* binary_trees */
-    size_t mib;          /* graph, store */
+    unsigned seconds;    /* cache, threads: of each measured section */
+    unsigned rate;       /* cache: operations a second, instead of shares of the capacity */
+    size_t entries;      /* cache */
+    size_t mib;          /* graph, store; growth: the last size */
+    bool full;           /* growth: to 8 GiB */
     const char *variant; /* graph, churn, handshake; NULL: the first */
     uint64_t seed;       /* printed when a check fails; 1 if not given, so that peers see the same input */
 };
@@ -57,6 +61,43 @@ struct bench_result {
 /* The format makes the name of the case: pairs with commas between them, no blanks. */
 void bench_print(const struct bench_result *result, const struct bench_section *section, const char *format,
                  ...) __attribute__((format(printf, 3, 4)));
+
+/* Points of a curve for the report, which belong to no row of the table:
+ *
+ *     series workload=cache peer=grey case=... name=latency unit=us points=0.5:3.1,0.9:7.2,...
+ *
+ * Begin, any number of points, end. */
+void bench_series_begin(const char *workload, const char *peer, const char *name, const char *unit,
+                        const char *case_name);
+void bench_series_point(double x, double y);
+void bench_series_end(void);
+
+/* Times in ns: exact up to 127, then to 1/64 of the value; longest is exact.  30 KiB, so that a thread can
+ * count every operation without a store that misses the cache.  Zeroed is empty. */
+enum { BENCH_STEPS = 64, BENCH_BUCKETS = 59 * BENCH_STEPS };
+struct bench_histogram {
+    uint64_t counts[BENCH_BUCKETS], n, longest;
+};
+static inline unsigned bench_bucket(uint64_t ns)
+{
+    if (ns < BENCH_STEPS)
+        return (unsigned)ns;
+    unsigned shift = 57 - (unsigned)__builtin_clzll(ns);
+    return shift * BENCH_STEPS + (unsigned)(ns >> shift);
+}
+static inline void bench_count(struct bench_histogram *histogram, uint64_t ns)
+{
+    histogram->counts[bench_bucket(ns)]++;
+    histogram->n++;
+    if (ns > histogram->longest)
+        histogram->longest = ns;
+}
+void bench_merge(struct bench_histogram *into, const struct bench_histogram *from);
+/* The highest time that the fraction's bucket stands for, at most the longest; 0 if there are none. */
+double bench_percentile(const struct bench_histogram *histogram, double fraction);
+/* Percentiles from the median to the longest, evenly spaced in the number of nines; microseconds. */
+void bench_print_percentiles(const char *workload, const char *peer, const char *name, const char *case_name,
+                             const struct bench_histogram *histogram);
 
 /* Sorts values; the fraction's quantile (0.5 is the median).  n is at least 1. */
 double bench_quantile(double *values, size_t n, double fraction);

@@ -4,6 +4,10 @@
  * random, 16 to 512 bytes or 1 to 32 KiB, and every second object on average is a leaf (bytes without
  * pointers), the other one untyped.  The first and the last word of an object say whose it is, and
  * are checked when it leaves the ring: an object freed too early would carry another's.
+ *
+ * The variant "buffers" is 32 KiB to 1 MiB in a ring of 128 slots, all of them leaf objects, with a word of
+ * every page written, since a buffer is filled: memory that an allocator has given back to the operating
+ * system has its price here.
  */
 #include "peer.h"
 
@@ -15,10 +19,23 @@ struct slot {
 };
 PEER_TYPE(slot_type, struct slot, object);
 
-enum { SLOTS = 10000 };
+enum { PAGE = 4096 };
+
+struct variant {
+    const char *name, *sizes;
+    uint32_t low, high; /* sizes, both included */
+    uint32_t slots;
+    bool buffers; /* leaf objects only, every page of them written */
+    uint64_t count, quick_count;
+};
+static const struct variant variants[] = {
+    {"small", "16-512", 16, 512, 10000, false, 10000000, 200000},
+    {"large", "1K-32K", 1024, 32768, 10000, false, 300000, 15000},
+    {"buffers", "32K-1M", 32768, 1048576, 128, true, 200000, 1000},
+};
 
 struct task {
-    uint32_t low, high; /* sizes, both included */
+    const struct variant *variant;
     uint64_t count, seed, thread;
 };
 
@@ -33,40 +50,49 @@ static uint64_t *last_word(struct object *object, uint32_t size)
 }
 
 /* Sizes are multiples of 8, so that the last word is whole. */
-static uint32_t size_of(uint64_t random, const struct task *task)
+static uint32_t size_of(uint64_t random, const struct variant *variant)
 {
-    uint32_t range = task->high - task->low + 1;
-    return (task->low + (uint32_t)(((random >> 32) * range) >> 32)) & ~(uint32_t)7;
+    uint32_t range = variant->high - variant->low + 1;
+    return (variant->low + (uint32_t)(((random >> 32) * range) >> 32)) & ~(uint32_t)7;
+}
+
+static struct object *object_make(const struct task *task, uint64_t random, uint64_t slot)
+{
+    uint32_t size = size_of(random, task->variant);
+    bool leaf = task->variant->buffers || (random & 1) != 0;
+    struct object *object = leaf ? peer_alloc_leaf(size) : peer_alloc(size);
+    if (task->variant->buffers)
+        for (uint32_t i = PAGE; i < size; i += PAGE)
+            *(uint64_t *)((char *)object + i) = random;
+    object->tag = tag_of(task->thread, slot, size);
+    *last_word(object, size) = object->tag;
+    return object;
 }
 
 static void object_check(struct object *object, const struct task *task, uint64_t slot)
 {
     uint64_t tag = object->tag;
     uint32_t size = (uint32_t)(tag ^ tag_of(task->thread, slot, 0));
-    BENCH_CHECK(size >= task->low && size <= task->high && tag == tag_of(task->thread, slot, size));
+    BENCH_CHECK(size >= task->variant->low && size <= task->variant->high);
+    BENCH_CHECK(tag == tag_of(task->thread, slot, size));
     BENCH_CHECK(*last_word(object, size) == tag);
 }
 
 static void *run(void *arg)
 {
     struct task *task = arg;
-    uint64_t seed = task->seed;
-    struct slot *ring = peer_new_array(&slot_type, SLOTS);
+    uint64_t seed = task->seed, slots = task->variant->slots;
+    struct slot *ring = peer_new_array(&slot_type, slots);
     for (uint64_t i = 0, slot = 0; i < task->count; i++) {
-        uint64_t random = bench_random(&seed);
-        uint32_t size = size_of(random, task);
-        struct object *object = (random & 1) != 0 ? peer_alloc_leaf(size) : peer_alloc(size);
-        struct object *old = ring[slot].object;
-        object->tag = tag_of(task->thread, slot, size);
-        *last_word(object, size) = object->tag;
+        struct object *object = object_make(task, bench_random(&seed), slot), *old = ring[slot].object;
         if (old != NULL) {
             object_check(old, task, slot);
             peer_free(old);
         }
         peer_store(&ring[slot].object, object);
-        slot = slot + 1 < SLOTS ? slot + 1 : 0;
+        slot = slot + 1 < slots ? slot + 1 : 0;
     }
-    for (uint64_t slot = 0; slot < SLOTS; slot++) {
+    for (uint64_t slot = 0; slot < slots; slot++) {
         object_check(ring[slot].object, task, slot);
         peer_free(ring[slot].object);
     }
@@ -74,29 +100,34 @@ static void *run(void *arg)
     return NULL;
 }
 
+static const struct variant *find(const char *name)
+{
+    for (size_t i = 0; i < sizeof variants / sizeof variants[0]; i++)
+        if (name == NULL || strcmp(name, variants[i].name) == 0)
+            return &variants[i];
+    bench_fail("no variant %s", name);
+}
+
 int main(int argc, char **argv)
 {
     struct bench_options options;
     bench_parse(argc, argv, &options);
     unsigned threads = options.threads != 0 ? options.threads : 1;
-    bool large = options.variant != NULL && strcmp(options.variant, "large") == 0;
+    const struct variant *variant = find(options.variant);
     BENCH_CHECK(threads <= PEER_THREADS);
-    BENCH_CHECK(large || options.variant == NULL || strcmp(options.variant, "small") == 0);
     peer_start(options.workers);
 
     static struct task tasks[PEER_THREADS];
-    uint64_t count = large ? 300000 : 10000000;
-    if (options.quick)
-        count = large ? 15000 : 200000;
+    uint64_t count = options.quick ? variant->quick_count : variant->count;
     for (unsigned i = 0; i < threads; i++)
-        tasks[i] = (struct task){large ? 1024 : 16, large ? 32768 : 512, count, options.seed + i, i};
+        tasks[i] = (struct task){variant, count, options.seed + i, i};
     struct bench_section section;
     bench_begin(&section);
     peer_run(threads, run, tasks, sizeof tasks[0]);
     bench_end(&section);
 
     char name[64];
-    snprintf(name, sizeof name, "%s,threads=%u", large ? "1K-32K" : "16-512", threads);
+    snprintf(name, sizeof name, "%s,threads=%u", variant->sizes, threads);
     double millions = (double)(count * threads) / 1e6;
     struct bench_result result = {"churn", PEER_NAME,    "rate",
                                   "M/s",   BENCH_HIGHER, millions / ((double)section.wall_ns / 1e9)};

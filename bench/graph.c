@@ -15,6 +15,10 @@
  * is walked before the first collection and after the last: the same objects with the same contents must
  * be there.  The first collection sweeps the garbage and isn't counted.
  *
+ * With --threads N as many mutators are busy meanwhile: they walk the graph, keep what they come across in
+ * a ring of their own, which costs a store barrier each, and allocate a node every eighth step.  Their
+ * speed during the collections is reported too.  (For a collector that stops the world it is none.)
+ *
  * Grey's collection includes its sweep, Boehm's leaves sweeping to later allocations.
  * mark_cpu_per_object, for Grey only, is the processor time of its mark workers.
  */
@@ -197,14 +201,30 @@ static void walk_cache(size_t n, uint64_t pass, struct census *out)
     out->objects++; /* the table */
 }
 
+/* One step of a mutator's walk; a new start where there is no way on. */
+static void *step_nodes(void *at, uint64_t random)
+{
+    struct node *node = at;
+    struct node *next = node != NULL ? node->edges[random & 3] : NULL;
+    return next != NULL ? next : roots[(random >> 2) % LISTS];
+}
+
+static void *step_cache(void *at, uint64_t random)
+{
+    struct entry *entry = at;
+    struct entry *next = entry != NULL ? (random & 1) != 0 ? entry->older : entry->chain : NULL;
+    return next != NULL ? next : table[random & (buckets - 1)].first;
+}
+
 static const struct variant {
     const char *name;
     void (*build)(size_t n, uint64_t *seed);
     void (*walk)(size_t n, uint64_t pass, struct census *out);
+    void *(*step)(void *at, uint64_t random);
 } variants[] = {
-    {"random", build_random, walk_nodes}, {"tree", build_tree, walk_nodes},
-    {"lists", build_lists, walk_nodes},   {"shuffled", build_shuffled, walk_nodes},
-    {"cache", build_cache, walk_cache},
+    {"random", build_random, walk_nodes, step_nodes}, {"tree", build_tree, walk_nodes, step_nodes},
+    {"lists", build_lists, walk_nodes, step_nodes},   {"shuffled", build_shuffled, walk_nodes, step_nodes},
+    {"cache", build_cache, walk_cache, step_cache},
 };
 
 static const struct variant *find(const char *name)
@@ -214,6 +234,67 @@ static const struct variant *find(const char *name)
             return &variants[i];
     bench_fail("no variant %s", name);
 }
+
+/* ---- mutators ------------------------------------------------------------------------------------------ */
+
+enum { RING = 1024, MUTATORS = 64, STEPS = 256 };
+
+struct slot {
+    void *object;
+};
+PEER_TYPE(slot_type, struct slot, object);
+
+static bool done;
+struct mutator {
+    const struct variant *variant;
+    uint64_t seed, steps; /* steps is read by main */
+    char apart[40];
+};
+
+static void *mutate(void *arg)
+{
+    struct mutator *mutator = arg;
+    struct slot *ring = peer_new_array(&slot_type, RING);
+    void *at = NULL;
+    while (!__atomic_load_n(&done, __ATOMIC_RELAXED)) {
+        for (int i = 0; i < STEPS; i++) {
+            uint64_t random = bench_random(&mutator->seed);
+            at = mutator->variant->step(at, random >> 16);
+            peer_store(&ring[random % RING].object, i % 8 != 0 ? at : (void *)peer_new(&node_type));
+        }
+        __atomic_fetch_add(&mutator->steps, STEPS, __ATOMIC_RELAXED);
+    }
+    return NULL;
+}
+
+static struct mutator mutators[MUTATORS];
+static pthread_t mutator_ids[MUTATORS];
+
+static void mutators_start(const struct bench_options *options, const struct variant *variant)
+{
+    for (unsigned i = 0; i < options->threads; i++) {
+        mutators[i].variant = variant;
+        mutators[i].seed = options->seed + i;
+        BENCH_CHECK(peer_thread_create(&mutator_ids[i], mutate, &mutators[i]) == 0);
+    }
+}
+
+static void mutators_end(const struct bench_options *options)
+{
+    __atomic_store_n(&done, true, __ATOMIC_RELAXED);
+    for (unsigned i = 0; i < options->threads; i++)
+        BENCH_CHECK(peer_thread_join(mutator_ids[i]) == 0);
+}
+
+static uint64_t mutators_steps(void)
+{
+    uint64_t steps = 0;
+    for (int i = 0; i < MUTATORS; i++)
+        steps += __atomic_load_n(&mutators[i].steps, __ATOMIC_RELAXED);
+    return steps;
+}
+
+/* ---- collections --------------------------------------------------------------------------------------- */
 
 /* Processor time that marking took since start, 0 if the peer doesn't say. */
 static uint64_t mark_cpu(void)
@@ -231,19 +312,23 @@ static void measure(const struct bench_options *options, const char *variant, ui
     double wall[MOST], cpu[MOST], mark[MOST];
     struct bench_section section, all = {0, 0, 0};
     size_t n = options->quick ? 2 : MOST;
+    uint64_t steps = 0, total = 0;
     for (size_t i = 0; i < n; i++) {
-        uint64_t marked = mark_cpu();
+        uint64_t marked = mark_cpu(), before = mutators_steps();
         bench_begin(&section);
         peer_collect();
         bench_end(&section);
         wall[i] = (double)section.wall_ns;
         cpu[i] = (double)section.cpu_ns;
         mark[i] = (double)(mark_cpu() - marked);
+        steps += mutators_steps() - before;
+        total += section.wall_ns;
         all.cpu_ns += section.cpu_ns / n;
         all.rss_mib = section.rss_mib > all.rss_mib ? section.rss_mib : all.rss_mib;
     }
     char name[96];
-    snprintf(name, sizeof name, "%s,mib=%zu,workers=%u", variant, options->mib, options->workers);
+    snprintf(name, sizeof name, "%s,mib=%zu,workers=%u,busy=%u", variant, options->mib, options->workers,
+             options->threads);
     double per = 1.0 / (double)objects, ns = bench_quantile(wall, n, 0.5);
     struct bench_result result = {"graph", PEER_NAME, "collection", "ms", BENCH_LOWER, ns / 1e6};
     bench_print(&result, &all, "%s", name);
@@ -257,6 +342,12 @@ static void measure(const struct bench_options *options, const char *variant, ui
         result.value = bench_quantile(mark, n, 0.5) * per;
         bench_print(&result, &all, "%s", name);
     }
+    if (options->threads != 0) {
+        result = (struct bench_result){"graph", PEER_NAME,    "mutators",
+                                       "M/s",   BENCH_HIGHER, (double)steps * 1e3 / (double)total};
+        bench_print(&result, &all, "%s", name);
+    }
+    peer_print_ledger("graph", name);
 }
 
 int main(int argc, char **argv)
@@ -267,6 +358,7 @@ int main(int argc, char **argv)
     if (options.mib == 0)
         options.mib = options.quick ? 8 : 1024;
     BENCH_CHECK(options.mib < 65536); /* node numbers have 32 bits */
+    BENCH_CHECK(options.threads <= MUTATORS);
     size_t n = options.mib * 1024 * 1024 / sizeof(struct node);
     uint64_t seed = options.seed;
     struct census before = {0, 0}, after = {0, 0};
@@ -279,7 +371,9 @@ int main(int argc, char **argv)
     BENCH_CHECK(before.objects > n * 9 / 10);
 
     peer_collect();
+    mutators_start(&options, variant);
     measure(&options, variant->name, before.objects);
+    mutators_end(&options);
     variant->walk(n, 2, &after);
     if (after.objects != before.objects || after.sum != before.sum)
         bench_fail("%llu objects of sum %llu have become %llu of sum %llu",

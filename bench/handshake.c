@@ -162,6 +162,7 @@ int main(int argc, char **argv)
     print("pause_p99", pauses.p99, &section, name);
     print("pause_max", pauses.max, &section, name);
     print_gaps(tasks, threads, &section, name);
+    peer_print_ledger("handshake", name);
     free(tasks);
     return 0;
 }

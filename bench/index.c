@@ -81,8 +81,7 @@ static void peer_build(void)
     os_memory_init();
     BENCH_CHECK(epoch_init() == 0);
     index_init(&ranges);
-    atomic_store(&outside_bounds.low, regions[0].start);
-    atomic_store(&outside_bounds.high, regions[n_regions - 1].end + 1);
+    outside_set(OUTSIDE_REGIONS, regions[0].start, regions[n_regions - 1].end + 1);
 }
 static void peer_share(bool shared) { (void)shared; }
 

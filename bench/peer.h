@@ -229,6 +229,7 @@ static inline void *peer_alloc(size_t size) { return peer_checked(malloc(size));
 static inline void *peer_alloc_leaf(size_t size) { return peer_checked(malloc(size)); }
 static inline void peer_free(void *p) { free(p); }
 static inline void peer_pauses(struct peer_pauses *out) { *out = (struct peer_pauses){0}; }
+static inline int peer_blocking_call(int (*fn)(void *), void *arg) { return fn(arg); }
 
 #endif
 
@@ -241,7 +242,7 @@ static inline int peer_thread_join(pthread_t thread) { return pthread_join(threa
 #endif
 
 /* Runs fn on n threads, each with its element of an array, and waits for them. */
-enum { PEER_THREADS = 1024 };
+enum { PEER_THREADS = 4096 };
 static inline void peer_run(unsigned n, void *(*fn)(void *), void *elements, size_t element_size)
 {
     static pthread_t threads[PEER_THREADS];
@@ -251,6 +252,37 @@ static inline void peer_run(unsigned n, void *(*fn)(void *), void *elements, siz
     for (unsigned i = 0; i < n; i++)
         BENCH_CHECK(peer_thread_join(threads[i]) == 0);
 }
+
+/* For the report: how many pauses of each kind there were, by length. */
+#if defined(PEER_GREY)
+static inline void peer_print_ledger(const char *workload, const char *name)
+{
+    static const char *const kinds[] = {"handshake", "hold", "assist", "wait"};
+    for (size_t kind = 0; kind < sizeof kinds / sizeof kinds[0]; kind++) {
+        char metric[64], series[32];
+        struct grey_metric pauses;
+        snprintf(metric, sizeof metric, "/gc/pauses/%s:seconds", kinds[kind]);
+        snprintf(series, sizeof series, "pause:%s", kinds[kind]);
+        BENCH_CHECK(grey_metric_read(metric, &pauses) == 0 && pauses.kind == GREY_METRIC_HISTOGRAM);
+        bench_series_begin(workload, PEER_NAME, series, "us", name);
+        for (size_t i = 0; i < pauses.n; i++)
+            if (pauses.counts[i] != 0)
+                bench_series_point(pauses.bounds[i] * 1e6, (double)pauses.counts[i]);
+        bench_series_end();
+    }
+}
+#elif defined(PEER_BOEHM)
+static inline void peer_print_ledger(const char *workload, const char *name)
+{
+    size_t n = peer_stops < PEER_STOPS ? peer_stops : PEER_STOPS;
+    bench_series_begin(workload, PEER_NAME, "pause:stop", "us", name);
+    for (size_t i = 0; i < n; i++)
+        bench_series_point(peer_stop_ns[i] / 1e3, 1);
+    bench_series_end();
+}
+#else
+static inline void peer_print_ledger(const char *workload, const char *name) { (void)workload, (void)name; }
+#endif
 
 /* What a collector adds to a result: how long it held the program up. */
 static inline void peer_print_pauses(const char *workload, const struct bench_section *section,
@@ -269,6 +301,7 @@ static inline void peer_print_pauses(const char *workload, const struct bench_se
     result.unit = "n";
     result.value = (double)pauses.cycles;
     bench_print(&result, section, "%s", name);
+    peer_print_ledger(workload, name);
 }
 
 #endif

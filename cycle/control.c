@@ -22,8 +22,8 @@
 #include <signal.h>
 #include <string.h>
 
-static const uint64_t period_ns = 120ull * 1000 * 1000 * 1000; /* PC-10 */
-static const uint64_t memory_wait_ns = 1000ull * 1000 * 1000;  /* AL-14 */
+_Atomic uint64_t control_period_ns = 120ull * 1000 * 1000 * 1000; /* PC-10 */
+static const uint64_t memory_wait_ns = 1000ull * 1000 * 1000;     /* AL-14 */
 /* PC-8 says about 100 us.  A slice ends at the first look at the clock after this, and then publishes what it
  * holds: with 20 us the longest stay below 50 us of processor time (docs/performance.md). */
 static const uint64_t assist_slice_ns = 20 * 1000;
@@ -31,10 +31,13 @@ enum { ASSIST_LEAST = 64 << 10, CREDIT_SLACK = 2000, DEBT_MOST = 1 << 20 };
 
 static struct os_lock lock = OS_LOCK_INIT(OS_RANK_CONTROL); /* the pacer, setters, start of threads */
 static struct pacer pacer;
+static struct pacer plan;                        /* as the cycle began; the collector's */
+static uint64_t planned_at, planned_allocated;   /* when the last cycle ended; the collector's */
 static _Atomic uint64_t trigger, goal, last_end; /* copies of the pacer's, for readers without a lock */
-static _Atomic uint64_t last_marked, last_stacks, last_roots, last_scanned;
+static _Atomic uint64_t last_marked, last_stacks, last_roots, last_scanned, last_began;
 static _Atomic int percent_now;
 static _Atomic size_t limit_now;
+static _Atomic uint32_t limited_now;          /* the goal is the memory limit's */
 static _Atomic uint64_t wanted, begun, ended; /* cycle numbers; ended: swept too, if anybody waits */
 static _Atomic uint32_t forced_wanted, sweep_waiters;
 static _Atomic int64_t external;    /* grey_external_add since the last cycle began, bytes */
@@ -49,12 +52,17 @@ static pthread_mutex_t verifying = PTHREAD_MUTEX_INITIALIZER; /* one grey_verify
 
 static void commit(void)
 {
+    if (UNLIKELY(pacer.trigger > pacer.goal)) /* PC-3 */
+        os_internal(NULL, "trigger %llu past the goal %llu", (unsigned long long)pacer.trigger,
+                    (unsigned long long)pacer.goal);
     atomic_store_explicit(&trigger, pacer.trigger, memory_order_relaxed);
     atomic_store_explicit(&goal, pacer.goal, memory_order_relaxed);
     atomic_store_explicit(&last_marked, pacer.marked, memory_order_relaxed);
     atomic_store_explicit(&last_stacks, pacer.stacks, memory_order_relaxed);
     atomic_store_explicit(&last_roots, pacer.roots, memory_order_relaxed);
     atomic_store_explicit(&last_scanned, pacer.scanned, memory_order_relaxed);
+    atomic_store_explicit(&last_began, pacer.began, memory_order_relaxed);
+    atomic_store_explicit(&limited_now, pacer.limited, memory_order_relaxed);
     atomic_store_explicit(&percent_now, pacer.percent, memory_order_relaxed);
     atomic_store_explicit(&limit_now, pacer.memory_limit, memory_order_relaxed);
 }
@@ -63,6 +71,8 @@ static void commit(void)
 
 void control_pause_point(void)
 {
+    if (limiting_due(os_now()))
+        limiting_look(false);
     if (LIKELY(atomic_load_explicit(&fork_waits, memory_order_acquire) == 0))
         return;
     if (mutator_holds()) /* the forking thread may be among the held: it could not come to us */
@@ -76,7 +86,8 @@ void control_pause_point(void)
 
 static bool period_is_over(void)
 {
-    return os_now() - atomic_load_explicit(&last_end, memory_order_relaxed) >= period_ns &&
+    return os_now() - atomic_load_explicit(&last_end, memory_order_relaxed) >=
+               atomic_load_explicit(&control_period_ns, memory_order_relaxed) &&
            cycle_percent() >= 0 && cycle_number() != 0;
 }
 
@@ -157,6 +168,7 @@ static int start_threads(void)
             error = sweep_thread_start();
         sigset_t all, old;
         sigfillset(&all);
+        sigdelset(&all, SIGSEGV); /* mutator_block_signal */
         pthread_sigmask(SIG_SETMASK, &all, &old);
         if (error == 0)
             error = pthread_create(&collector, NULL, collector_main, NULL);
@@ -189,7 +201,12 @@ int control_init(void)
 {
     os_lock_init(&lock, OS_RANK_CONTROL);
     pacer_init(&pacer, os_tuning.percent, os_tuning.memory_limit);
+    pacer.balance = os_debug.balance; /* nothing measured yet: no other plan */
     commit();
+    plan = pacer;
+    planned_at = os_now();
+    planned_allocated = os_counter_read(OS_COUNT_allocated_bytes);
+    limiting_begin();
     atomic_store(&wanted, 0);
     atomic_store(&begun, 0);
     atomic_store(&ended, 0);
@@ -222,26 +239,52 @@ void control_shutdown(void)
 
 /* ---- pacing ------------------------------------------------------------------------------------------------ */
 
-static uint64_t non_heap(void) { return os_mapped_total() - os_mapped(OS_HEAP) + heap_free_bytes(); }
+static uint64_t minus(uint64_t a, uint64_t b) { return a > b ? a - b : 0; }
+
+/* In no object are tables and records, and what is left free in spans.  Chunks of arenas are in
+ * heap_live_bytes, as objects are.  Free pages are for objects to come, and if there are too many they are what
+ * is given back, so they are nowhere counted.  The figures are read one by one. */
+static struct pacer_memory memory_now(bool sweeping)
+{
+    uint64_t in_use = heap_in_use_bytes(), freed = os_counter_read(OS_COUNT_freed_bytes);
+    uint64_t objects = minus(os_counter_read(OS_COUNT_allocated_bytes), freed);
+    uint64_t ready = minus(os_mapped_ready(), heap_free_bytes());
+    uint64_t outside = minus(ready, in_use + os_mapped(OS_ARENAS));
+    return (struct pacer_memory){.live = heap_live_bytes(),
+                                 .ready = ready,
+                                 .non_heap = outside + minus(in_use, objects),
+                                 .sweeping = sweeping};
+}
 
 void control_cycle_began(uint64_t number)
 {
     atomic_store_explicit(&begun, number, memory_order_seq_cst);
     atomic_store_explicit(&external, 0, memory_order_relaxed);
+    struct pacer_memory memory = memory_now(false);
     os_lock(&lock);
-    if (pacer.goal != UINT64_MAX)
-        pacer.goal = pacer_goal_from(&pacer, heap_live_bytes());
+    pacer_begin_cycle(&pacer, &memory);
+    plan = pacer;
     commit();
     os_unlock(&lock);
+    limiting_look(true);
 }
 
-void control_cycle_ended(const struct pacer_cycle *measured)
+void control_cycle_ended(struct pacer_cycle *measured)
 {
+    uint64_t now = os_now(), allocated = os_counter_read(OS_COUNT_allocated_bytes);
+    measured->since_ns = now - planned_at;
+    measured->allocated_since = minus(allocated, planned_allocated);
+    planned_at = now;
+    planned_allocated = allocated;
+    struct pacer_memory memory = memory_now(true); /* may_sweep was just now */
     os_lock(&lock);
-    pacer_end_of_cycle(&pacer, measured, non_heap());
+    pacer_end_cycle(&pacer, measured, &memory);
     commit();
     os_unlock(&lock);
+    limiting_look(true);
 }
+
+struct pacer control_plan(void) { return plan; }
 
 struct pacer control_pacer(void)
 {
@@ -273,20 +316,23 @@ static double assist_ratio(void)
                             .stacks = atomic_load_explicit(&last_stacks, memory_order_relaxed),
                             .roots = atomic_load_explicit(&last_roots, memory_order_relaxed),
                             .scanned = atomic_load_explicit(&last_scanned, memory_order_relaxed),
+                            .began = atomic_load_explicit(&last_began, memory_order_relaxed),
+                            .limited = atomic_load_explicit(&limited_now, memory_order_relaxed),
                             .goal = atomic_load_explicit(&goal, memory_order_relaxed)};
-    if (figures.scanned == 0) /* the first cycle: all that is there may have to be scanned */
-        figures.scanned = heap_live_bytes();
     return pacer_assist_ratio(&figures, heap_live_bytes(),
                               atomic_load_explicit(&mark_scanned, memory_order_relaxed));
 }
 
-/* The heap has passed its goal, and the cycle that is to help is under way or asked for.  What it takes now is born black and raises the next goal, and would go on doing so (a
- * thread that took leaves of 200 KB at full speed had grown a heap of 4 MB to gigabytes).  So it gives up
- * the processor for a slice. */
+/* The heap has passed its goal, and the cycle that is to help is under way or asked for.  What it takes now is
+ * born black and raises the next goal, and would go on doing so (a thread that took leaves of 200 KB at full
+ * speed had grown a heap of 4 MB to gigabytes).  So it gives up the processor for a slice.  PC-7 lets live pass
+ * the goal by a tenth, but a memory limit's goal is only 3 percent below it.  With the limiter on that goal
+ * can't be met anyway, and to wait for it would be a spiral of another kind (PC-14). */
 static void wait_for_the_others(void)
 {
-    uint64_t most = atomic_load_explicit(&goal, memory_order_relaxed);
-    if (heap_live_bytes() / 11 <= most / 10) /* PC-7 lets live pass the goal by a tenth */
+    bool limited = atomic_load_explicit(&limited_now, memory_order_relaxed);
+    uint64_t most = atomic_load_explicit(&goal, memory_order_relaxed), live = heap_live_bytes();
+    if (limited ? live <= most || limiting() : live / 11 <= most / 10)
         return;
     uint64_t wall = os_now();
     uint32_t seen = atomic_load_explicit(&ended_bell, memory_order_acquire);
@@ -294,13 +340,21 @@ static void wait_for_the_others(void)
         atomic_load_explicit(&wanted, memory_order_relaxed))
         return;
     os_wait(&ended_bell, seen, assist_slice_ns);
-    os_events.pause(OS_PAUSE_assist, os_now() - wall, 0);
+    wall = os_now() - wall;
+    os_count(OS_COUNT_held_ns, wall);
+    os_events.pause(OS_PAUSE_assist, wall, 0);
 }
 
 /* PC-8: the last resort, in a bounded slice; what is still owed is met at the next slow path. */
 static void assist(struct thread *self, size_t bytes)
 {
-    self->assist_debt += (int64_t)(assist_ratio() * (double)bytes);
+    if (limiting()) { /* PC-14 */
+        self->assist_debt = 0;
+        return;
+    }
+    /* A byte over the goal may owe all that is left to scan: a thread is never asked for more than the most. */
+    double debt = assist_ratio() * (double)bytes;
+    self->assist_debt += debt < DEBT_MOST ? (int64_t)debt : DEBT_MOST;
     if (self->assist_debt <= 0)
         return;
     self->assist_debt -= take_credit(self->assist_debt);
@@ -308,6 +362,8 @@ static void assist(struct thread *self, size_t bytes)
         return;
     HOOK(ASSIST, self);
     uint64_t wall = os_now(), cpu = os_thread_cpu();
+    if (limiting_due(wall))
+        limiting_look(false);
     size_t want = self->assist_debt > ASSIST_LEAST ? (size_t)self->assist_debt : ASSIST_LEAST;
     thread_enter(self);
     size_t done = mark_assist(want, assist_slice_ns);
@@ -329,6 +385,15 @@ static bool trigger_is_reached(void)
     int64_t outside = atomic_load_explicit(&external, memory_order_relaxed);
     uint64_t at = atomic_load_explicit(&trigger, memory_order_relaxed), live = heap_live_bytes();
     return live >= at || (outside > 0 && (uint64_t)outside >= at - live);
+}
+
+void control_ask_for_cycle(void)
+{
+    uint64_t last = cycle_number();
+    if (!barrier_on() && cycle_percent() >= 0 &&
+        atomic_load_explicit(&wanted, memory_order_relaxed) <= last &&
+        atomic_load_explicit(&ended, memory_order_relaxed) == last)
+        ask_for_cycle_after(last);
 }
 
 void control_allocated(struct thread *self, size_t bytes)
@@ -454,6 +519,16 @@ size_t grey_verify(int fd)
     return request.verify_found;
 }
 
+/* A setter holds at once, also for a program that allocates nothing just then. */
+static void start_if_reached(void)
+{
+    uint64_t last = cycle_number();
+    if (!barrier_on() && trigger_is_reached() &&
+        atomic_load_explicit(&wanted, memory_order_relaxed) <= last &&
+        atomic_load_explicit(&ended, memory_order_relaxed) == last)
+        ask_for_cycle_after(last);
+}
+
 /* ---- setters ---------------------------------------------------------------------------------------------------------- */
 
 int grey_set_percent(int percent)
@@ -461,12 +536,14 @@ int grey_set_percent(int percent)
     start_ensure();
     if (percent < 0)
         percent = -1;
+    struct pacer_memory memory = memory_now(!sweep_done());
     enter_lock();
     int old = pacer.percent;
     pacer.percent = percent;
-    pacer_commit(&pacer, non_heap());
+    pacer_commit(&pacer, &memory);
     commit();
     leave_lock();
+    start_if_reached();
     if (percent < 0) { /* PC-13 */
         struct wait_for wait = {0, UINT64_MAX};
         if (__atomic_load_n(&grey_phase_, __ATOMIC_ACQUIRE) != 0) {
@@ -480,14 +557,16 @@ int grey_set_percent(int percent)
 size_t grey_set_memory_limit(size_t bytes)
 {
     start_ensure();
+    struct pacer_memory memory = memory_now(!sweep_done());
     enter_lock();
     size_t old = pacer.memory_limit;
     if (bytes != 0) {
         pacer.memory_limit = bytes;
-        pacer_commit(&pacer, non_heap());
+        pacer_commit(&pacer, &memory);
         commit();
     }
     leave_lock();
+    start_if_reached();
     return old;
 }
 
@@ -515,6 +594,7 @@ void control_fork_child(void)
     os_lock_init(&lock, OS_RANK_CONTROL);
     pthread_mutex_init(&working, NULL);
     pthread_mutex_init(&verifying, NULL);
+    limiting_begin(); /* its processor time begins anew, and somebody may have been at it */
     atomic_store(&fork_waits, 0);
     atomic_store(&threads_up, 0);
     atomic_store(&wanted, 0);

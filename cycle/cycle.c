@@ -9,18 +9,21 @@
  *     1.3 roots     gate open, root jobs, records of created threads
  *     1.4 rounds    every thread's stack, until a round is clean
  *     1.6 finish    gate closed, phase OFF, FENCE
- *     1.7 sweep_cycle: anyone may sweep; dead foreign regions are taken out of the index
+ *     1.7 sweep_cycle: anyone may sweep; dead foreign regions leave the index, leaked pins go,
+ *                   freed arenas fault
  *
  * The collector calls nothing that takes a lock the program could own (malloc, stdio): in a held round
  * the owner may be held.
  */
 #include "cycle/cycle.h"
+#include "arena/arena.h"
 #include "foreign/foreign.h"
 #include "inspect/gauges.h"
 #include "mark/mark.h"
 #include "mutator/mutator.h"
 #include "os/events.h"
 #include "os/options.h"
+#include "pin/pin.h"
 #include "sweep/cleanups.h"
 #include "sweep/specials.h"
 #include "sweep/sweep.h"
@@ -51,6 +54,7 @@ const char *cycle_step_name(enum cycle_step s)
 void cycle_reset(void)
 {
     atomic_store(&cycle, 0);
+    atomic_store(&work_cycle, 0); /* else what is stamped before the first cycle looks newer than many */
     library_start = os_now();
     enter_step(STEP_OFF);
 }
@@ -244,6 +248,8 @@ static void finish(bool held)
     HOOK(FINISH, NULL);
     mark_end();
     specials_clear_weak();
+    arena_find_dead();
+    pin_find_leaked();
     set_phase(0);
     if (held)
         mutator_release();
@@ -253,15 +259,20 @@ static void finish(bool held)
     HOOK(AFTER_FINISH, NULL);
 }
 
-/* 1.7, the rest of it: nobody can colour a region any more, and what is registered now has this cycle's
- * colour, so it is looked for while everybody goes on.  Before the next arm, and before who waits for this
- * cycle is told (FR-28). */
-static void sweep_foreign(void)
+/* 1.7, the rest of it: nobody can colour a region or a chunk any more, and what is new has this cycle's
+ * colour, so they are looked for while everybody goes on.  Before the next arm, and before who waits for this
+ * cycle is told (FR-28, UA-24). */
+static void sweep_the_rest(void)
 {
     foreign_sweep_begin(cycle_number());
     while (foreign_sweep_some())
         control_pause_point();
     cleanups_flush();
+    while (pin_drop_leaked())
+        control_pause_point();
+    arena_sweep_begin(cycle_number());
+    while (arena_sweep_some())
+        control_pause_point();
 }
 
 /* Live bytes: what was marked, and what was born black or counted black.  Added as a difference, so that
@@ -274,7 +285,7 @@ static uint64_t set_live(struct run *run)
                       (os_counter_read(OS_COUNT_marked_bytes) - run->shaded_bytes -
                        atomic_load_explicit(&mark_tracer_bytes, memory_order_relaxed));
     atomic_fetch_add_explicit(&heap.live, marked - live, memory_order_relaxed);
-    return marked;
+    return marked + atomic_load_explicit(&heap.chunks_live, memory_order_relaxed);
 }
 
 /* ---- measuring -------------------------------------------------------------------------------------------- */
@@ -306,14 +317,22 @@ static void report(struct run *run, const struct pacer_cycle *measured, uint64_t
     e->finish_ns = finished - run->closed;
     e->handshakes = os_counter_read(OS_COUNT_handshakes) - run->handshakes;
     e->assist_cpu_ns = measured->assist_cpu_ns;
-    e->worker_cpu_ns = os_counter_read(OS_COUNT_worker_ns) - run->worker_cpu;
-    e->idle_worker_cpu_ns = os_counter_read(OS_COUNT_idle_worker_ns) - run->idle_cpu;
+    e->worker_cpu_ns = measured->mark_cpu_ns;
+    e->idle_worker_cpu_ns = measured->idle_cpu_ns;
     e->handshake_cpu_ns = os_counter_read(OS_COUNT_handshake_ns) - run->handshake_cpu;
     e->live_start = run->live_at_arm;
     e->live_end = run->live_at_arm + measured->allocated;
     e->live_marked = measured->marked;
     e->goal = pacer.goal;
     e->trigger = pacer.trigger;
+    struct pacer plan = control_plan();
+    e->planned_goal = plan.goal;
+    e->planned_work = plan.scanned + plan.stacks + plan.roots;
+    e->planned_ratio = pacer_assist_ratio(&plan, run->live_at_arm, 0);
+    e->scanned = measured->scanned;
+    e->cons_mark = pacer.cons_mark_now;
+    e->limited = plan.limited;
+    e->limiting = limiting();
     e->stack_bytes = measured->stacks;
     e->root_bytes = measured->roots;
     e->threads = (unsigned)mutator_threads();
@@ -337,8 +356,8 @@ static struct pacer_cycle measure_end(struct run *run, uint64_t marked, uint64_t
     uint64_t allocated = os_counter_read(OS_COUNT_allocated_bytes);
     m.allocated = allocated > run->allocated ? allocated - run->allocated : 0;
     m.mark_wall_ns = run->closed - run->began;
-    m.mark_cpu_ns = os_counter_read(OS_COUNT_worker_ns) - run->worker_cpu +
-                    os_counter_read(OS_COUNT_idle_worker_ns) - run->idle_cpu;
+    m.mark_cpu_ns = os_counter_read(OS_COUNT_worker_ns) - run->worker_cpu;
+    m.idle_cpu_ns = os_counter_read(OS_COUNT_idle_worker_ns) - run->idle_cpu;
     m.assist_cpu_ns = os_counter_read(OS_COUNT_assist_ns) - run->assist_cpu;
     return m;
 }
@@ -380,13 +399,13 @@ void cycle_run(struct cycle_request *request)
     sweep_begin(pacer.trigger > marked ? pacer.trigger - marked : 0);
     if (os_debug.stoptheworld == 2) {
         sweep_finish(); /* SW-16 */
-        sweep_foreign();
+        sweep_the_rest();
     }
     if (run.world_stopped)
         mutator_start_world();
     report(&run, &measured, os_now(), pacer);
     control_pause_point();
-    sweep_foreign();
+    sweep_the_rest();
 }
 
 /* The child of a fork: nobody else is left.  Another thread may have stored a white object into a black

@@ -4,7 +4,8 @@
  *     control.c   the collector's thread, requests, setters, what allocation owes
  *     start.c     grey_init, implicit start, grey_shutdown
  *     fork.c      pthread_atfork
- *     pacer.c     goal, trigger, runway
+ *     pacer.c     goal, trigger, runway, assist ratio
+ *     limiter.c   when assists stop; limiting.c keeps it up to date
  *
  * May call all rooms but inspect/, which it reaches through events and calls set at start.
  */
@@ -47,11 +48,21 @@ void control_fork_lock(void);
 void control_fork_parent(void);
 void control_fork_child(void);
 void control_cycle_began(uint64_t number);
-void control_cycle_ended(const struct pacer_cycle *measured);
-struct pacer control_pacer(void);
+void control_cycle_ended(struct pacer_cycle *measured); /* fills in the time since the last */
+struct pacer control_pacer(void);                       /* as it is now */
+struct pacer control_plan(void);                        /* as the cycle began; the collector's thread */
+extern _Atomic uint64_t control_period_ns;              /* of periodic cycles; tests shorten it */
 /* Calls for heap/ (heap_calls). */
 void control_allocated(struct thread *self, size_t bytes);
 bool control_collect_for_memory(void);
+void control_ask_for_cycle(void);
+
+/* ---- limiting.c ------------------------------------------------------------------------------------------- */
+
+bool limiting(void);              /* no assists (PC-14) */
+bool limiting_due(uint64_t now);  /* 10 ms have passed since it was updated */
+void limiting_look(bool at_once); /* updates it; else only if due */
+void limiting_begin(void);        /* at start and in a fork's child: there is one thread */
 
 /* ---- start.c ---------------------------------------------------------------------------------------------- */
 

@@ -9,11 +9,13 @@
  * child: the forking thread is the only mutator.  The cycle is abandoned, what other threads held is given
  * up, and the library's threads start again when first needed.
  */
+#include "arena/arena.h"
 #include "barrier/barrier.h"
 #include "cycle/cycle.h"
 #include "foreign/foreign.h"
 #include "mark/mark.h"
 #include "mutator/mutator.h"
+#include "pin/pin.h"
 #include "sweep/cleanups.h"
 #include "sweep/specials.h"
 #include "sweep/sweep.h"
@@ -64,7 +66,10 @@ static void child(void)
     work_fork_child();
     mark_fork_child();
     sweep_fork_child();
+    outside_fork_child();
     foreign_fork_child();
+    arena_fork_child();
+    pin_fork_child();
     cleanups_fork_child();
     specials_fork_child();
     cycle_abandon();

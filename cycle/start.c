@@ -3,6 +3,7 @@
  * grey_init, or the first call of any other function that needs the heap (TU-8).  One mutex; who loses
  * the race finds the library up.  The rooms start from the bottom and end from the top.
  */
+#include "arena/arena.h"
 #include "barrier/barrier.h"
 #include "cycle/cycle.h"
 #include "foreign/foreign.h"
@@ -11,6 +12,7 @@
 #include "mark/mark.h"
 #include "mutator/mutator.h"
 #include "os/options.h"
+#include "pin/pin.h"
 #include "sweep/cleanups.h"
 #include "sweep/specials.h"
 #include "sweep/sweep.h"
@@ -29,6 +31,24 @@ static void internal_context(const char **phase, uint64_t *cycle)
     *cycle = cycle_number();
 }
 
+static bool shade_outside(struct thread *self, uintptr_t word)
+{
+    return arena_contains(word) ? arena_shade(word) : foreign_shade(self, word);
+}
+
+static void touch_outside(struct thread *self, uintptr_t word)
+{
+    if (arena_contains(word))
+        arena_touch(self, word);
+    else
+        foreign_touch(self, word);
+}
+
+static bool overlaps_outside(uintptr_t start, uintptr_t end)
+{
+    return arena_overlaps(start, end) || foreign_overlaps(start, end);
+}
+
 /* How heap/ reaches the rooms above it.  Defined here, so that a program which is linked with the archive
  * and only allocates gets this file and with it the rest. */
 const struct heap_calls heap_calls = {
@@ -38,9 +58,11 @@ const struct heap_calls heap_calls = {
     .allocated = control_allocated,
     .grow_runs = mutator_grow_runs,
     .collect_for_memory = control_collect_for_memory,
-    .shade_outside = foreign_shade,
-    .touch_outside = foreign_touch,
-    .overlaps_outside = foreign_overlaps,
+    .ask_for_cycle = control_ask_for_cycle,
+    .shade_outside = shade_outside,
+    .touch_outside = touch_outside,
+    .overlaps_outside = overlaps_outside,
+    .give_up_caches = pin_give_up_cache,
 };
 
 /* The same for what is set at run time.  Before any constructor of the program, so that its first call finds
@@ -54,8 +76,11 @@ __attribute__((constructor(101))) static void set_calls(void)
 
 static void stop_rooms(void)
 {
+    arena_faults_shutdown();
     cleanups_shutdown();
     specials_shutdown();
+    pin_shutdown();
+    arena_shutdown();
     foreign_shutdown();
     mark_shutdown();
     work_shutdown();
@@ -76,6 +101,10 @@ static int start_rooms(void)
         error = cleanups_init();
     if (error == 0)
         error = specials_init();
+    if (error == 0)
+        error = arena_init();
+    if (error == 0)
+        error = pin_init();
     if (error == 0)
         error = mutator_init(os_tuning.signal != 0 ? os_tuning.signal : SIGRTMIN + 2);
     cycle_reset();
@@ -99,6 +128,7 @@ static int start(const struct grey_options *options, char *why, size_t why_size)
         inspect_shutdown();
         return error;
     }
+    arena_faults_init();
     atomic_store_explicit(&up, 1, memory_order_release);
     return 0;
 }

@@ -31,6 +31,15 @@ bool foreign_mark(struct tracer *tracer, uintptr_t word, bool stack);
 /* Roots (1.3): the arguments of regions [first, end). */
 void foreign_mark_args(struct tracer *tracer, uint32_t first, uint32_t end);
 uint32_t foreign_end(void); /* indexes below it may be in use */
+/* For pins and handles, which keep a region by its handle: so release makes them empty, and another region at
+ * the same address isn't kept (PN-6).  self: a program thread in a busy section; NULL: the collector. */
+uint64_t foreign_handle_at(struct thread *self, uintptr_t p); /* of the region that p points into; 0: none */
+void foreign_mark_handle(struct tracer *tracer, uint64_t handle); /* if it is registered */
+bool foreign_registered(uint64_t handle);                         /* the verifier, all threads held */
+/* Counts its pins, if it is registered. */
+void foreign_pin(struct thread *self, uint64_t handle, int by);
+/* False: p points into no region. */
+bool foreign_pins_at(struct thread *self, uintptr_t p, size_t *pins);
 /* A piece of a scanned region that is marked and not yet scanned whole; false: none waits.  One count of
  * work_pending is the caller's then.  Until foreign_leave_piece the region's release waits. */
 struct foreign_piece {

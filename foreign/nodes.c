@@ -1,8 +1,7 @@
 /* foreign/nodes.c -- memory for the nodes of the range index.
  *
- * Nodes are cut from chunks of 2 MiB, of huge pages but for the first, which grows by 64 KiB until it is
- * full: a program with a few regions shall not pay for a million.  Chunks are kept until the index is
- * cleared.
+ * Nodes are cut from chunks of 2 MiB of huge pages.  The first chunk is smaller and grows by 64 KiB: a
+ * program with a few regions shall not pay for a million.  Chunks are kept until the index is cleared.
  *
  * A page holds 15 nodes and, in the place of the sixteenth, the entries of the 15 for ck_epoch: a retired
  * node is still read, so the list of what is retired can't run through it.  The list of free nodes runs
@@ -29,10 +28,11 @@ struct page {
 };
 _Static_assert(sizeof(struct page) == PAGE, "nodes are found from entries, and entries from nodes");
 
-enum { CHUNK = 2 << 20, STEP = 64 << 10 };
+/* The first chunk grows in small steps, enough for some thousand regions; those after it are huge pages. */
+enum { FIRST = 256 << 10, STEP = 64 << 10, CHUNK = 2 << 20 };
 struct index_chunk { /* in the place of its first page */
     struct index_chunk *next;
-    size_t reserved, mapped, ready; /* bytes */
+    size_t reserved, step, mapped, ready; /* bytes */
 };
 
 CK_STACK_CONTAINER(struct ck_epoch_entry, stack_entry, entry_of)
@@ -79,22 +79,22 @@ void index_node_retire(struct index *index, struct index_node *node)
 
 static struct index_chunk *chunk_new(struct index *index)
 {
-    size_t size = CHUNK;
-    struct index_chunk *chunk = os_reserve_aligned(NULL, &size, CHUNK);
+    bool huge = index->chunks != NULL;
+    size_t size = huge ? CHUNK : FIRST, step = huge ? CHUNK : STEP;
+    struct index_chunk *chunk = os_reserve_aligned(NULL, &size, size);
     if (chunk == NULL)
         return NULL;
-    size_t first = index->chunks == NULL ? STEP : CHUNK;
-    if (os_map(chunk, first, OS_FOREIGN, "grey: metadata") != 0) {
+    if (os_map(chunk, step, OS_FOREIGN, "grey: metadata") != 0) {
         os_unreserve(chunk, size);
         return NULL;
     }
-    if (first == CHUNK)
-        os_huge(chunk, first);
-    if (os_used(chunk, first, first) != 0) {
-        os_free(chunk, size, OS_FOREIGN, first, 0);
+    if (huge)
+        os_huge(chunk, step);
+    if (os_used(chunk, step, step) != 0) {
+        os_free(chunk, size, OS_FOREIGN, step, 0);
         return NULL;
     }
-    *chunk = (struct index_chunk){.next = index->chunks, .reserved = size, .mapped = first, .ready = first};
+    *chunk = (struct index_chunk){index->chunks, size, step, step, step};
     index->chunks = chunk;
     return chunk;
 }
@@ -103,7 +103,7 @@ static struct index_chunk *chunk_new(struct index *index)
 static bool chunk_grow(struct index_chunk *chunk)
 {
     char *at = (char *)chunk + chunk->ready;
-    size_t size = chunk->ready < CHUNK ? STEP : CHUNK;
+    size_t size = chunk->step;
     if (chunk->ready == chunk->reserved)
         return false;
     if (chunk->mapped == chunk->ready) { /* else the last attempt stopped between the two */

@@ -31,6 +31,7 @@
  * cleaned up) and the place on the stack of work; then ck_epoch waits for readers who have the index of one.
  */
 #include "foreign/foreign.h"
+#include "arena/arena.h"
 #include "foreign/index.h"
 #include "heap/slots.h"
 #include "inspect/gauges.h"
@@ -50,6 +51,7 @@ struct region {
     _Atomic uint64_t colour;
     _Atomic uint32_t state, scanners;
     _Atomic uint32_t holds;
+    _Atomic uint32_t pins;      /* of this registration */
     _Atomic uint32_t next_work; /* below it on the stack of work */
     _Atomic size_t scanned;     /* bytes; who took it from that stack */
     _Atomic uintptr_t arg;
@@ -108,8 +110,7 @@ void foreign_shutdown(void)
 {
     if (table.base == NULL) /* start failed before it was up */
         return;
-    atomic_store(&outside_bounds.low, 1);
-    atomic_store(&outside_bounds.high, 1);
+    outside_set(OUTSIDE_REGIONS, 1, 1);
     index_clear(&ranges);
     epoch_shutdown();
     slots_shutdown(&table);
@@ -165,7 +166,7 @@ static void leave(struct epoch_reader **reader, bool entered)
 
 bool grey_foreign_find(const void *p, uintptr_t *start, size_t *size)
 {
-    if (!outside_may_matter((uintptr_t)p) || heap_contains((uintptr_t)p))
+    if (!outside_is_of(OUTSIDE_REGIONS, (uintptr_t)p))
         return false;
     struct thread *self = heap_thread("grey_foreign_find");
     if (self == NULL)
@@ -307,6 +308,8 @@ static bool mark_at(uintptr_t word, bool by_program)
 
 bool foreign_shade(struct thread *self, uintptr_t word)
 {
+    if (!outside_is_of(OUTSIDE_REGIONS, word))
+        return false;
     bool entered = enter(&self->reader);
     bool marked = mark_at(word, true);
     leave(&self->reader, entered);
@@ -315,6 +318,8 @@ bool foreign_shade(struct thread *self, uintptr_t word)
 
 bool foreign_mark(struct tracer *tracer, uintptr_t word, bool stack)
 {
+    if (!outside_is_of(OUTSIDE_REGIONS, word))
+        return false;
     struct epoch_reader **reader = tracer_reader(tracer);
     bool entered = enter(reader);
     bool marked = mark_at(word, false);
@@ -323,6 +328,20 @@ bool foreign_mark(struct tracer *tracer, uintptr_t word, bool stack)
     leave(reader, entered);
     return marked;
 }
+
+/* In the epoch: the record is not used for another region meanwhile.  Pins and handles are roots that change
+ * while this looks, as arguments are: what is new was shaded by who set it. */
+void foreign_mark_handle(struct tracer *tracer, uint64_t handle)
+{
+    struct epoch_reader **reader = tracer_reader(tracer);
+    bool entered = enter(reader);
+    struct region *region = (struct region *)(void *)slots_find(&table, handle);
+    if (region != NULL)
+        colour(region, false);
+    leave(reader, entered);
+}
+
+bool foreign_registered(uint64_t handle) { return slots_find(&table, handle) != NULL; }
 
 /* A record that changes while this looks: one that is new shades its argument itself, one that goes leaves
  * a word that is only conservative. */
@@ -358,9 +377,7 @@ static void set_bounds(void)
     } else {
         high++; /* the address behind the last one counts on stacks */
     }
-    /* Growing: the end that grows first would do; any pair that a reader meets covers what was there. */
-    atomic_store_explicit(&outside_bounds.high, high, memory_order_relaxed);
-    atomic_store_explicit(&outside_bounds.low, low, memory_order_relaxed);
+    outside_set(OUTSIDE_REGIONS, low, high);
 }
 
 static int insert(struct region *region)
@@ -371,7 +388,10 @@ static int insert(struct region *region)
         &ranges); /* memory is mapped while only writers wait; if there is none index_insert says so */
     os_unlock(&lock);
     mutator_lock_list();
-    int error = mutator_stack_overlaps(low, low + region->size) ? EEXIST : 0;
+    int error = mutator_stack_overlaps(low, low + region->size) ||
+                        arena_overlaps(region->start, region->start + region->size)
+                    ? EEXIST
+                    : 0;
     if (error == 0) {
         os_lock(&lock);
         error = index_insert(&ranges, region->start, region->start + region->size, index_of(region));
@@ -565,11 +585,55 @@ bool foreign_sweep_some(void)
         epoch_poll();
         os_unlock(&lock);
         os_count(OS_COUNT_foreign_died, n);
+        struct queued_chain chain = {0};
         for (uint32_t i = 0; i < n; i++)
-            cleanups_queue(&dead[i]->queued);
+            cleanups_chain(&chain, &dead[i]->queued);
+        cleanups_queue_chain(&chain);
     }
     return atomic_load_explicit(&sweep_at, memory_order_relaxed) <
            atomic_load_explicit(&sweep_end, memory_order_relaxed);
+}
+
+/* ---- pins ------------------------------------------------------------------------------------------------------- */
+
+static struct epoch_reader **reader_of(struct thread *self)
+{
+    return self != NULL ? &self->reader : &sweep_reader;
+}
+
+uint64_t foreign_handle_at(struct thread *self, uintptr_t p)
+{
+    if (!outside_is_of(OUTSIDE_REGIONS, p))
+        return 0;
+    struct index_range range;
+    bool entered = enter(reader_of(self));
+    uint64_t handle = 0; /* so also of one that is still being registered or already released */
+    if (index_find(&ranges, p, &range))
+        handle = atomic_load_explicit(&region_at(range.value)->slot.handle, memory_order_acquire);
+    leave(reader_of(self), entered);
+    return handle;
+}
+
+void foreign_pin(struct thread *self, uint64_t handle, int by)
+{
+    bool entered = enter(reader_of(self));
+    struct region *region = (struct region *)(void *)slots_find(&table, handle);
+    if (region != NULL) /* relaxed: a count that others only look at */
+        atomic_fetch_add_explicit(&region->pins, (uint32_t)by, memory_order_relaxed);
+    leave(reader_of(self), entered);
+}
+
+bool foreign_pins_at(struct thread *self, uintptr_t p, size_t *pins)
+{
+    if (!outside_is_of(OUTSIDE_REGIONS, p))
+        return false;
+    struct index_range range;
+    bool entered = enter(reader_of(self));
+    bool found = index_find(&ranges, p, &range);
+    if (found)
+        *pins = atomic_load_explicit(&region_at(range.value)->pins, memory_order_relaxed);
+    leave(reader_of(self), entered);
+    return found;
 }
 
 /* ---- for the verifier ---------------------------------------------------------------------------------------------------- */
@@ -578,7 +642,7 @@ uint32_t foreign_verify_word(uintptr_t word, bool stack, uint64_t number)
 {
     struct index_range range;
     for (int i = 0; i <= (stack ? 1 : 0); i++) {
-        if (!outside_may_matter(word) || !index_find(&ranges, word - (uintptr_t)i, &range))
+        if (!outside_is_of(OUTSIDE_REGIONS, word) || !index_find(&ranges, word - (uintptr_t)i, &range))
             continue;
         struct region *region = region_at(range.value);
         if (region->verified == number)

@@ -233,6 +233,7 @@ void heap_give_up_runs(struct thread *thread)
 {
     for (uint32_t i = 0; i < thread->n_runs; i++)
         give_up_run(&thread->runs[i]);
+    heap_calls.give_up_caches(thread);
 }
 
 /* ---- runs seen from outside --------------------------------------------------------------------------- */

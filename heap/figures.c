@@ -37,7 +37,11 @@ void heap_allocated(uint64_t *bytes, uint64_t *objects)
     *bytes = never_back(&reported_bytes, less(os_counter_read(OS_COUNT_allocated_bytes), left_bytes));
     *objects = never_back(&reported_objects, less(os_counter_read(OS_COUNT_allocated_objects), left_cells));
 }
-uint64_t heap_live_bytes(void) { return atomic_load_explicit(&heap.live, memory_order_relaxed); }
+uint64_t heap_live_bytes(void)
+{
+    return atomic_load_explicit(&heap.live, memory_order_relaxed) +
+           atomic_load_explicit(&heap.chunks_live, memory_order_relaxed);
+}
 uint64_t heap_in_use_bytes(void)
 {
     return atomic_load_explicit(&heap.pages_in_use, memory_order_relaxed) << GREY_PAGE_SHIFT;

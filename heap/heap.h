@@ -88,6 +88,8 @@ struct heap_type {
     uint32_t layout; /* of one object; 0 = none: header or large */
 };
 const struct heap_type *heap_type(uint32_t number);
+/* The interned type, once it is known without a lock.  NULL and errno: EINVAL, ENOMEM.  Outside sections. */
+const struct heap_type *heap_type_of(struct thread *self, const struct grey_type *type);
 
 /* ---- spans ------------------------------------------------------------------------------------- */
 
@@ -108,6 +110,7 @@ struct span {
     size_t bytes;              /* large: usable size */
     struct thread *owner;      /* SPAN_OWNED, SPAN_BUILDING */
     _Atomic uint32_t specials; /* index of the first (sweep/specials.h), 0: none; the sweep flag */
+    _Atomic uint32_t pins; /* what is known of its pinned cells (pin/objects.c), 0: none; the sweep flag */
 };
 
 struct heap {
@@ -120,7 +123,8 @@ struct heap {
     struct span *spans;          /* number 0 is none */
     _Atomic uint32_t n_spans;    /* numbers handed out so far, + 1 */
     _Atomic uint64_t black_cycle, sweep_cycle; /* docs/protocol.md section 1 */
-    _Atomic uint64_t live; /* bytes: marked by the last cycle + runs and large objects since */
+    _Atomic uint64_t live;        /* bytes: marked by the last cycle + runs and large objects since */
+    _Atomic uint64_t chunks_live; /* bytes of arena chunks that hold data (UA-17), beside `live` */
     _Atomic uint64_t pages_in_use;
 };
 extern struct heap heap;
@@ -239,12 +243,15 @@ struct heap_calls {
     void (*allocated)(struct thread *self, size_t bytes); /* outside sections: trigger, assist, gcstress */
     void (*grow_runs)(struct thread *self, uint32_t n);   /* runs array to at least n, under the list lock */
     bool (*collect_for_memory)(void);                     /* AL-14: a full cycle, at most 1 s */
+    void (*ask_for_cycle)(void); /* unless one is on or asked for, or none is to begin by itself */
     /* A word outside the heap, within the bounds of all foreign regions: shade() for a region.  Section. */
     bool (*shade_outside)(struct thread *self, uintptr_t word);
     /* grey_touch of a region: shades what it holds.  Outside sections. */
     void (*touch_outside)(struct thread *self, uintptr_t word);
     /* Whether [start, end) overlaps a region.  Section, list lock held. */
     bool (*overlaps_outside)(uintptr_t start, uintptr_t end);
+    /* What rooms above keep in the thread's block goes back (PN-11), with its runs. */
+    void (*give_up_caches)(struct thread *thread);
 };
 extern const struct heap_calls heap_calls;
 

@@ -252,3 +252,15 @@ int64_t type_intern(const struct grey_type *type)
     __atomic_store_n(type->run, layout != 0 ? layout + 1 : TYPE_CACHED | (uint32_t)number, __ATOMIC_RELEASE);
     return number;
 }
+
+const struct heap_type *heap_type_of(struct thread *self, const struct grey_type *type)
+{
+    /* acquire: as above */
+    uint32_t cached = __atomic_load_n(type->run, __ATOMIC_ACQUIRE);
+    if (LIKELY(cached != 0))
+        return types[cached & TYPE_CACHED ? cached & ~TYPE_CACHED : heap_layouts[cached - 1].type];
+    thread_enter(self); /* the lock's owner can't be held up by a round */
+    int64_t number = type_intern(type);
+    thread_leave(self);
+    return number >= 0 ? types[number] : NULL;
+}

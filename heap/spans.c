@@ -151,6 +151,8 @@ void span_free(struct span *span)
     uint32_t first = span->first_page, pages = span->pages;
     /* The sweep that found it empty took them away: the record's next use begins without. */
     ASSERT(atomic_load_explicit(&span->specials, memory_order_relaxed) == 0);
+    /* What is pinned is marked. */
+    ASSERT(atomic_load_explicit(&span->pins, memory_order_relaxed) == 0);
     bool published =
         span->layout != 0 || atomic_load_explicit(&span->place, memory_order_relaxed) != SPAN_BUILDING;
     atomic_store_explicit(&span->place, SPAN_NONE, memory_order_relaxed);

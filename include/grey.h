@@ -342,7 +342,7 @@ enum { GREY_FOREIGN_SCAN = 1 };
  * pointer and is a root until the cleanup has returned (FR-10).  handle may be NULL.  Cleanups run on Grey's
  * cleanup threads or in grey_cleanup_run, in any order, not at exit (FR-29, FR-34).  Errors: EINVAL start or
  * cleanup NULL, size 0, range past the address space, unknown flags, arg inside the range; EEXIST overlap
- * with a region, the heap, an attached thread's stack; ENOMEM.  Lock: one writer at a time; some
+ * with a region, the heap, arenas, an attached thread's stack; ENOMEM.  Lock: one writer at a time; some
  * microseconds, with GREY_FOREIGN_SCAN during a cycle also the time to read the range. */
 GREY_API int grey_foreign_add(void *start, size_t size, unsigned flags, grey_foreign_fn *cleanup, void *arg,
                               grey_foreign *handle);
@@ -357,6 +357,69 @@ GREY_API bool grey_foreign_find(const void *p, uintptr_t *start, size_t *size);
  * limit.  Negative takes back (FR-43). */
 GREY_API void grey_external_add(int64_t bytes);
 
+/* ---- pins and handles ---------------------------------------------------------------------------- */
+
+struct grey_pinner;
+/* A set of pins, empty; itself a heap object, held like any other: lost with pins set it is a leak, which a
+ * cycle finds; then its pins are dropped and GREY_DEBUG=pinleak says what else happens (PN-12, PN-13).  One
+ * thread at a time a pinner, any number of pinners an object.  NULL and errno: ENOMEM. */
+GREY_API struct grey_pinner *grey_pinner_new(void);
+/* The object that p points into lives until this pinner is unpinned, for C APIs that keep a pointer where no
+ * collector looks.  Pins are counted.  What the object points to is kept as usual, not pinned.  A foreign
+ * region is kept too, but its release goes ahead and empties the pin; static and unknown memory: 0, nothing
+ * is noted.  Errors: EINVAL pinner or p NULL; ENOTSUP arena object; ENOMEM (PN-2..PN-8). */
+GREY_API int grey_pin(struct grey_pinner *pinner, const void *p);
+/* Drops all its pins; it can be used again.  Empty or NULL: nothing (PN-9, PN-10). */
+GREY_API void grey_unpin(struct grey_pinner *pinner);
+/* True for memory that Grey could never free; false for NULL and arena objects (PN-5). */
+GREY_API bool grey_is_pinned(const void *p);
+/* Pins of the object or foreign region that p points into; 0 for other memory (PN-8). */
+GREY_API size_t grey_pin_count(const void *p);
+
+typedef uint64_t grey_handle; /* 0 is none; never reused */
+/* A strong root by number, for user_data, epoll_data and the void * of C callbacks: what p points into lives
+ * until the handle is dropped, by any thread.  0 and errno: EINVAL NULL; ENOTSUP arena object; ENOMEM.
+ * Foreign and static memory as in grey_pin (PN-20). */
+GREY_API grey_handle grey_hold(const void *p);
+/* The same p; NULL when dropped or unknown.  Takes no lock, never waits; any thread. */
+GREY_API void *grey_held(grey_handle handle);
+/* True if it was held.  Hold what grey_held returned on the stack to use it after this. */
+GREY_API bool grey_drop(grey_handle handle);
+
+/* ---- arenas ---------------------------------------------------------------------------------------- */
+
+/* Memory that is freed all at once, without waiting for a cycle: one arena a request, say.  Objects are
+ * bumped out of chunks of 8 MiB.  Freed chunks that were full fault on access, instead of corrupting what
+ * comes next, and their addresses are used again only when a whole cycle has found no pointer into them; a
+ * chunk that was not full goes to the next arena, which continues behind what is there, so there a use after
+ * free may go unnoticed (GREY_DEBUG=arenastrict=1 faults it too) (UA-22..UA-29).
+ *
+ * Objects in an arena keep heap objects alive, and their stores go through grey_store like all others.  They
+ * have no cleanups, finalizers, weak references or pins: ENOTSUP (UA-18, UA-21, UA-33, UA-34).
+ *
+ * The handle is a heap object.  When it is lost the arena is freed by the next cycle; pointers into the arena
+ * do not hold it: grey_keep_alive(arena) where its objects are last used (UA-20).  One thread at a time an
+ * arena, any thread; two at once are fatal where that is seen (UA-32). */
+struct grey_arena;
+GREY_API struct grey_arena *grey_arena_new(void); /* takes a chunk; NULL and errno: ENOMEM */
+/* Zeroed; 16-byte aligned from 16 bytes on.  Size or count 0: the shared address of grey_alloc(0).  More than
+ * 2 MiB comes from the heap and is not freed with the arena (UA-3, UA-10, UA-11).  NULL and errno: EINVAL
+ * arena or type NULL; EOVERFLOW; ENOMEM.  A freed arena is fatal (UA-31). */
+GREY_API void *grey_arena_new_object(struct grey_arena *arena, const struct grey_type *type);
+GREY_API void *grey_arena_new_array(struct grey_arena *arena, const struct grey_type *type, size_t count);
+/* Never scanned; zeroed.  align: 0 (as above) or a power of two <= 2 MiB, else EINVAL. */
+GREY_API void *grey_arena_alloc_leaf(struct grey_arena *arena, size_t size, size_t align);
+/* Frees all its objects.  Twice is fatal; NULL does nothing.  Some 30 us for each full chunk (an munmap of
+ * huge pages), 1 us for the last one. */
+GREY_API void grey_arena_free(struct grey_arena *arena);
+/* The same, but the arena can be used again: it takes a chunk at its next allocation. */
+GREY_API void grey_arena_reset(struct grey_arena *arena);
+/* p in an arena: a shallow copy of `count` objects of this type in the heap; else p itself; NULL gives NULL.
+ * NULL and errno: EINVAL type NULL, or the copy would leave the chunk; EOVERFLOW; ENOMEM (UA-36). */
+GREY_API void *grey_arena_clone(const void *p, const struct grey_type *type, size_t count);
+/* p lies in a chunk that holds an arena's objects, or held them and is not in use again yet. */
+GREY_API bool grey_in_arena(const void *p);
+
 /* ---- cleanups, finalizers, weak references -------------------------------------------------------- */
 
 typedef uint64_t grey_cleanup; /* handle; 0 is none; never reused */
@@ -364,7 +427,7 @@ typedef uint64_t grey_cleanup; /* handle; 0 is none; never reused */
  * cleanup threads or in grey_cleanup_run; the object is freed without waiting for it.  Any number an object,
  * run in any order.  arg is a root until fn has returned: an object that its own arg leads to never dies
  * (CF-1..CF-6).  handle may be NULL.  Errors: EINVAL object or fn NULL, arg inside the object, an address
- * Grey knows nothing of; ENOTSUP foreign memory; ENOMEM.  Static memory never dies: 0, and handle 0. */
+ * Grey knows nothing of; ENOTSUP foreign memory, arenas; ENOMEM.  Static memory never dies: 0, and handle 0. */
 GREY_API int grey_cleanup_add(void *object, void (*fn)(void *arg), void *arg, grey_cleanup *handle);
 /* The cleanup will not run: true.  False: it was queued or stopped before.  Keep the object alive over the
  * call to be sure which (CF-7). */
@@ -373,7 +436,7 @@ GREY_API bool grey_cleanup_stop(grey_cleanup handle);
  * store the object somewhere.  The object is freed when it is next found unreachable.  One an object; NULL
  * clears it.  Whatever the object points to is kept for fn; a ring of objects with finalizers is never freed
  * (CF-14..CF-19).  Prefer cleanups.  Errors: EINVAL not an object's start; EEXIST one is set; ENOTSUP
- * foreign memory; ENOMEM. */
+ * foreign memory, arenas; ENOMEM. */
 GREY_API int grey_set_finalizer(void *object, void (*fn)(void *object));
 /* True when everything that was queued at the call has run.  timeout in ns; negative: no limit; 0: only
  * asks.  From a cleanup or finalizer: false at once (CF-13). */
@@ -388,7 +451,7 @@ GREY_API size_t grey_cleanup_run(size_t max);
 struct grey_weak;
 /* A weak reference to the address `object`: the same one for the same address while the object lives.  Is
  * itself a heap object, held like any other.  NULL and errno: EINVAL NULL, or an address Grey knows nothing
- * of; ENOTSUP foreign memory; ENOMEM.  To static memory: never becomes NULL (CF-20..CF-26). */
+ * of; ENOTSUP foreign memory, arenas; ENOMEM.  To static memory: never becomes NULL (CF-20..CF-26). */
 GREY_API struct grey_weak *grey_weak_new(void *object);
 /* The address, or NULL from the moment the object is found unreachable, which is before its finalizer or
  * cleanups run, and for ever.  NULL gives NULL.  Never waits; during a cycle it costs a mark (CF-21, CF-22). */

@@ -82,7 +82,7 @@ static void divide_memory(struct inspect_figures *f)
         f->class[i] = os_mapped((enum os_class)i);
         f->mapped += f->class[i];
     }
-    f->metadata = f->mapped - f->class[OS_HEAP];
+    f->metadata = f->mapped - f->class[OS_HEAP] - f->class[OS_ARENAS];
     in_use = least(in_use, f->class[OS_HEAP]);
     uint64_t idle = f->class[OS_HEAP] - in_use;
     f->released_bytes = least(released, idle);
@@ -104,9 +104,13 @@ void figures_read(struct inspect_figures *f)
     f->weak = specials_weak();
     f->cleanups_run = cleanups_run(); /* before those queued: never more than they */
     f->cleanups_queued = cleanups_queued();
+    f->pins = pin_count();
+    f->handles = pin_handles();
+    arena_figures(&f->arenas);
     int percent = cycle_percent();
     f->percent = percent < 0 ? UINT64_MAX : (uint64_t)percent;
     f->memory_limit = cycle_memory_limit();
+    f->limiter_last = cycle_limiter_last();
 }
 
 void figures_processor_time(const struct inspect_figures *f, struct inspect_processor_time *out)

@@ -22,13 +22,16 @@ uint64_t heap_released_bytes(void);
 /* heap/: everything ever allocated, the unused rests of threads' runs subtracted.  Never decreases. */
 void heap_allocated(uint64_t *bytes, uint64_t *objects);
 
-uint64_t cycle_goal(void);       /* bytes */
-int cycle_percent(void);         /* -1: off */
-size_t cycle_memory_limit(void); /* SIZE_MAX: none */
-uint64_t mutator_threads(void);  /* attached now */
+uint64_t cycle_goal(void);         /* bytes */
+int cycle_percent(void);           /* -1: off */
+size_t cycle_memory_limit(void);   /* SIZE_MAX: none */
+uint64_t cycle_limiter_last(void); /* number of the last cycle that turned the limiter on; 0: none has */
+uint64_t mutator_threads(void);    /* attached now */
 
 uint64_t foreign_regions(void), foreign_bytes(void); /* registered */
 uint64_t specials_weak(void);                        /* weak references whose target lives */
 uint64_t cleanups_queued(void), cleanups_run(void);  /* since start; finalizers too */
+uint64_t pin_count(void), pin_handles(void);         /* set, held */
+/* Arenas that are not freed, and the chunks of each state: arena_figures, arena/arena.h. */
 
 #endif

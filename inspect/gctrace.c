@@ -103,18 +103,25 @@ size_t gctrace_format(char *buffer, size_t size, const struct os_cycle_event *e)
     return t.length;
 }
 
+static void write_out(size_t (*format)(char *, size_t, const struct os_cycle_event *),
+                      const struct os_cycle_event *event)
+{
+    char line[768];
+    size_t length = format(line, sizeof(line), event);
+    int saved = errno;
+    ssize_t written;
+    do
+        written = write(STDERR_FILENO, line, length);
+    while (written < 0 && errno == EINTR);
+    errno = saved;
+}
+
 void gctrace_cycle(const struct os_cycle_event *event)
 {
-    if (os_debug.gctrace) {
-        char line[768];
-        size_t length = gctrace_format(line, sizeof(line), event);
-        int saved = errno;
-        ssize_t written;
-        do
-            written = write(STDERR_FILENO, line, length);
-        while (written < 0 && errno == EINTR);
-        errno = saved;
-    }
+    if (os_debug.gcpacertrace)
+        write_out(pacertrace_format, event);
+    if (os_debug.gctrace)
+        write_out(gctrace_format, event);
     /* the next line is about pauses from here on */
     inspect_longest_pause(false, true);
     inspect_longest_pause(true, true);

@@ -11,12 +11,14 @@
  *     stats.c      struct grey_stats
  *     metrics.c    the table of metrics; read by name, written as OpenMetrics text
  *     gctrace.c    a line for each cycle
+ *     pacertrace.c two more, about the pacer
  *
  * Reading does not start the library: before grey_init the figures are those of a heap that is not there.
  */
 #ifndef GREY_INSPECT_INSPECT_H
 #define GREY_INSPECT_INSPECT_H
 
+#include "arena/arena.h"
 #include "grey.h"
 #include "inspect/histogram.h"
 #include "os/events.h"
@@ -60,10 +62,12 @@ struct inspect_figures {
     uint64_t forced_cycles, periodic_cycles; /* of counter[OS_COUNT_cycles], disjoint */
     uint64_t live_bytes, objects, goal, threads;
     uint64_t foreign_regions, foreign_bytes, weak, cleanups_queued, cleanups_run; /* run <= queued */
-    uint64_t percent;                                                             /* UINT64_MAX: off */
-    uint64_t memory_limit;
+    uint64_t pins, handles;
+    struct arena_figures arenas;
+    uint64_t percent; /* UINT64_MAX: off */
+    uint64_t memory_limit, limiter_last;
     uint64_t class[OS_CLASSES]; /* mapped */
-    uint64_t mapped, metadata;
+    uint64_t mapped, metadata;  /* metadata: all but objects' and arenas' */
     /* class[OS_HEAP] = object + unused + free + released bytes */
     uint64_t object_bytes, unused_bytes, free_bytes, released_bytes;
 };
@@ -83,6 +87,9 @@ void figures_reset(void);
 void gctrace_cycle(const struct os_cycle_event *event);
 /* The line without a cycle's end around it, for tests; returns its length, newline included. */
 size_t gctrace_format(char *buffer, size_t size, const struct os_cycle_event *event);
+
+/* What gcpacertrace=1 prints for a cycle; returns its length. */
+size_t pacertrace_format(char *buffer, size_t size, const struct os_cycle_event *event);
 
 /* Gives back the copies of histograms that readers hold (metrics.c). */
 void metrics_shutdown(void);

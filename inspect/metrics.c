@@ -32,6 +32,18 @@
 
 /* clang-format off */
 #define METRICS                                                                                       \
+    X(arena_active, U64, false, "/gc/arenas/chunks/active:chunks", f->arenas.active,                  \
+      "Chunks of arenas that are in use.")                                                            \
+    X(arena_pending, U64, false, "/gc/arenas/chunks/pending:chunks", f->arenas.pending,               \
+      "Chunks of freed arenas that wait for the end of the cycle to be made to fault.")               \
+    X(arena_quarantined, U64, false, "/gc/arenas/chunks/quarantined:chunks", f->arenas.quarantined,   \
+      "Chunks that fault, until no pointer into them is left.")                                       \
+    X(arena_ready, U64, false, "/gc/arenas/chunks/ready:chunks", f->arenas.ready,                     \
+      "Chunks without memory, to be used again.")                                                     \
+    X(arena_reusable, U64, false, "/gc/arenas/chunks/reusable:chunks", f->arenas.reusable,            \
+      "Chunks of freed arenas that were not full, for the next arena to continue in.")                \
+    X(arenas, U64, false, "/gc/arenas/live:arenas", f->arenas.arenas,                                 \
+      "Arenas that are not freed.")                                                                   \
     X(assists, U64, true, "/gc/assists:assists", COUNTER(assists),                                    \
       "Times that an allocating thread marked on the collector's behalf.")                            \
     X(cleanups_queued, U64, true, "/gc/cleanups/queued:cleanups", f->cleanups_queued,               \
@@ -58,6 +70,8 @@
       "Foreign regions that are registered.")                                                       \
     X(foreign_released, U64, true, "/gc/foreign/released:regions", COUNTER(foreign_released),       \
       "Foreign regions that the program released.")                                                 \
+    X(handles, U64, false, "/gc/handles:handles", f->handles,                                         \
+      "Handles that are held.")                                                                       \
     X(handshakes_blocked, U64, true, "/gc/handshakes/blocked:handshakes", COUNTER(handshakes_blocked), \
       "Handshakes that the collector answered for threads in blocking regions.")                      \
     X(handshakes_parked, U64, true, "/gc/handshakes/parked:handshakes", COUNTER(handshakes_parked),   \
@@ -84,6 +98,8 @@
       "Bytes that the last cycle marked and that were allocated since.")                              \
     X(objects, U64, false, "/gc/heap/objects:objects", f->objects,                                    \
       "Objects in the heap, garbage that was not swept yet included.")                                \
+    X(limiter_last, U64, false, "/gc/limiter/last-on:gc-cycle", f->limiter_last,                      \
+      "Number of the last cycle in which the limiter went on; 0 if it never has.")                    \
     X(marked_bytes, U64, true, "/gc/mark/marked:bytes", COUNTER(marked_bytes),                        \
       "Bytes of objects found reachable, all cycles together.")                                       \
     X(marked_objects, U64, true, "/gc/mark/marked:objects", COUNTER(marked_objects),                  \
@@ -101,6 +117,8 @@
       "Pauses of program threads, processor time where measured: all causes.")                        \
     X(percent, U64, false, "/gc/percent:percent", f->percent,                                         \
       "Heap growth before the next cycle; 18446744073709551615 if automatic cycles are off.")         \
+    X(pins, U64, false, "/gc/pins:pins", f->pins,                                                     \
+      "Pins that are set.")                                                                           \
     X(rounds_called_off, U64, true, "/gc/rounds/called-off:rounds", COUNTER(rounds_called_off),       \
       "Held rounds called off because a thread did not answer in time.")                              \
     X(rounds_held, U64, true, "/gc/rounds/held:rounds", COUNTER(rounds_held),                         \
@@ -140,6 +158,8 @@
       "All of it: collector, program and idle.")                                                      \
     X(cpu_program, F64, true, "/cpu/classes/user:cpu-seconds", p->program,                            \
       "Processor time of the program itself.")                                                        \
+    X(memory_arenas, U64, false, "/memory/classes/arenas:bytes", f->class[OS_ARENAS],                 \
+      "Chunks of arenas that have memory.")                                                           \
     X(memory_heap_free, U64, false, "/memory/classes/heap/free:bytes", f->free_bytes,                 \
       "Free pages of the heap that still have memory.")                                               \
     X(memory_heap_objects, U64, false, "/memory/classes/heap/objects:bytes", f->object_bytes,         \
@@ -148,6 +168,8 @@
       "Free pages of the heap that were given back to the operating system.")                         \
     X(memory_heap_unused, U64, false, "/memory/classes/heap/unused:bytes", f->unused_bytes,           \
       "Bytes of spans in no object.")                                                                 \
+    X(memory_chunks, U64, false, "/memory/classes/metadata/arenas:bytes", f->class[OS_CHUNKS],        \
+      "Records of arenas and their chunks, pointer bits.")                                            \
     X(memory_bits, U64, false, "/memory/classes/metadata/bits:bytes", f->class[OS_BITS],              \
       "Mark and allocation bits, page tables.")                                                       \
     X(memory_foreign, U64, false, "/memory/classes/metadata/foreign:bytes", f->class[OS_FOREIGN],   \
@@ -158,6 +180,8 @@
       "Work queues and grey buffers.")                                                                \
     X(memory_other, U64, false, "/memory/classes/metadata/other:bytes",                               \
       f->class[OS_PERSISTENT] + f->class[OS_POOL], "Pools and persistent memory of no other class.")  \
+    X(memory_pins, U64, false, "/memory/classes/metadata/pins:bytes", f->class[OS_PINS],              \
+      "Records of pins and handles.")                                                                 \
     X(memory_spans, U64, false, "/memory/classes/metadata/spans:bytes", f->class[OS_SPANS],           \
       "Span records.")                                                                                \
     X(memory_specials, U64, false, "/memory/classes/metadata/specials:bytes", f->class[OS_SPECIALS],\

@@ -1,7 +1,7 @@
 /* inspect/stats.c -- struct grey_stats, and the start and end of this room.
  *
  * The struct is versioned by its size: a caller says which one it was compiled with.  There has been one
- * so far, so every other size is unknown.  Fields about arenas and pins are 0: this release has none of them.
+ * so far, so every other size is unknown.
  */
 #include "inspect/inspect.h"
 
@@ -60,6 +60,13 @@ int grey_stats_read(struct grey_stats *stats)
         .foreign_regions = f.foreign_regions,
         .foreign_bytes = f.foreign_bytes,
         .foreign_died = f.counter[OS_COUNT_foreign_died],
+        .arenas = f.arenas.arenas,
+        .arena_chunks_active = f.arenas.active,
+        .arena_chunks_reusable = f.arenas.reusable,
+        .arena_chunks_pending = f.arenas.pending,
+        .arena_chunks_quarantined = f.arenas.quarantined,
+        .arena_chunks_ready = f.arenas.ready,
+        .pins = f.pins,
         .weak = f.weak,
         .cleanups_queued = f.cleanups_queued,
         .cleanups_run = f.cleanups_run,

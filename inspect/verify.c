@@ -2,15 +2,18 @@
  *
  * Marks of its own, one bit for 16 bytes, in memory of its own; no barrier, no rings, no concurrency: as
  * little as possible in common with the mark loop that it checks.  It starts from what 1.3 and the held
- * round start from: registered roots, records of created threads, foreign regions' arguments, specials, copied stack words.
+ * round start from: registered roots, records of created threads, foreign regions' arguments, pins and handles,
+ * chunks of arenas, specials, copied stack words.
  *
  * All threads are held outside busy sections, so no library lock has an owner that cannot run.  Nothing
  * here calls malloc or stdio: their locks may be held by a held thread.
  */
 #include "inspect/verify.h"
+#include "arena/arena.h"
 #include "foreign/foreign.h"
 #include "mark/mark.h"
 #include "mutator/mutator.h"
+#include "pin/pin.h"
 #include "sweep/specials.h"
 
 #include <unistd.h>
@@ -89,11 +92,20 @@ static void visit_region(struct verifier *v, uintptr_t word, const void *slot, b
     }
 }
 
+static void visit_chunk(struct verifier *v, uintptr_t word, const void *slot)
+{
+    const struct heap_object object = {.base = word};
+    if (arena_word_is_missed(word))
+        report(v, &object, slot);
+}
+
 static void visit(struct verifier *v, uintptr_t word, const void *slot)
 {
     struct heap_object object;
-    if (outside_may_matter(word) && !heap_contains(word))
+    if (outside_may_matter(word) && !heap_contains(word)) {
         visit_region(v, word, slot, false);
+        visit_chunk(v, word, slot);
+    }
     if (!heap_find(word, &object))
         return;
     size_t granule = (object.base - (uintptr_t)heap.base) / HEAP_GRANULE;
@@ -115,8 +127,10 @@ static void visit_stack_word(uintptr_t word, void *arg)
     visit(arg, word, NULL);
     if (word % HEAP_GRANULE == 0)
         visit(arg, word - 1, NULL);
-    if (outside_may_matter(word))
+    if (outside_may_matter(word)) {
         visit_region(arg, word, NULL, true);
+        visit_chunk(arg, word - 1, NULL);
+    }
 }
 
 static void visit_contents(uintptr_t base, void *arg)
@@ -179,6 +193,12 @@ size_t verify_heap(int fd)
     trace(&v);
     v.holder = "a foreign region's argument";
     foreign_each_arg(visit_word, &v);
+    trace(&v);
+    v.holder = "a pin or a handle";
+    pin_each_root(visit_word, &v);
+    trace(&v);
+    v.holder = "an arena";
+    arena_each_word(visit_slot, &v);
     trace(&v);
     v.holder = "a cleanup, finalizer or weak reference";
     specials_each_root(visit_word, visit_contents, &v);

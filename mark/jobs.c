@@ -1,5 +1,5 @@
-/* mark/jobs.c -- root work: registered ranges in pieces, records of other rooms (foreign regions, specials),
- * and the rescan after an overflow.
+/* mark/jobs.c -- root work: registered ranges in pieces, records of other rooms (foreign regions, specials,
+ * pins), chunks of arenas, and the rescan after an overflow.
  *
  * The collector makes all jobs of a cycle before it opens the gate; workers claim them one by one through
  * an index.  Each counts in work_pending until what it found is drained.  A job's state lets removal of a
@@ -9,9 +9,11 @@
  * is set.  Before marking may end, every marked object of the heap is scanned again: slow, and never
  * loses anything ("Failure" in docs/architecture.md).
  */
+#include "arena/arena.h"
 #include "foreign/foreign.h"
 #include "mark/internal.h"
 #include "os/options.h"
+#include "pin/pin.h"
 #include "sweep/specials.h"
 
 #include <link.h>
@@ -101,6 +103,17 @@ static void add_records(void (*fn)(struct tracer *, uint32_t, uint32_t), uint32_
             .fn = fn, .first = first, .end = n - first > RECORDS_A_JOB ? first + RECORDS_A_JOB : n});
 }
 
+/* Chunks of arenas that hold data (UA-20).  What is allocated after this gets its pointers by a barrier that
+ * is on. */
+static void add_chunks(void)
+{
+    for (uint32_t chunk = 0; chunk < arena_chunks(); chunk++) {
+        uint32_t first = chunk * ARENA_CHUNK_PIECES, end = first + arena_chunk_pieces(chunk);
+        for (uint32_t i = first; i < end; i++)
+            refused |= !add((struct job){.fn = arena_scan_pieces, .first = i, .end = i + 1});
+    }
+}
+
 /* autoroots=1: the writable segments of all loaded objects, the library's own among them: conservative
  * words of ours keep nothing alive that the program has let go for longer than a cycle.  Collected before
  * the roots lock is taken: dlclose holds the loader's lock while it unregisters roots. */
@@ -146,6 +159,9 @@ size_t jobs_make(void)
         add_range(segments[i].start, segments[i].size, NULL, NULL);
     add_records(foreign_mark_args, foreign_end());
     add_records(specials_mark, specials_end());
+    add_records(pin_mark_stores, pin_stores_end());
+    add_records(pin_mark_handles, pin_handles_end());
+    add_chunks();
     roots_unlock();
     if (refused)
         os_internal(NULL, "no memory for the list of %zu bytes of roots", root_bytes);

@@ -75,6 +75,14 @@ void roots_each(void (*fn)(void *start, size_t size, const struct grey_root_ *ro
 void roots_shutdown(void);
 void roots_fork_child(void);
 
+/* The piece of a foreign region that this thread is scanning, size 0: none.  For the fault handler, which runs
+ * on the same thread if the program has unmapped what it registered (TR-18). */
+struct mark_piece {
+    const void *start;
+    size_t size;
+};
+extern __thread struct mark_piece mark_foreign_piece __attribute__((tls_model("initial-exec")));
+
 /* ---- for rooms with roots of their own: foreign/, sweep/ ------------------------------------------------------- */
 
 struct tracer;
@@ -82,6 +90,8 @@ struct tracer;
 void tracer_word(struct tracer *tracer, uintptr_t word);
 void tracer_words(struct tracer *tracer, const void *start, size_t size); /* aligned words */
 struct epoch_reader **tracer_reader(struct tracer *tracer);
+/* Of the 64 words at `at` those whose bit is set are pointers. */
+void tracer_mask(struct tracer *tracer, uintptr_t at, uint64_t mask);
 /* What the object's pointers lead to; the object itself is not marked. */
 void tracer_scan_object(struct tracer *tracer, uintptr_t base);
 

@@ -17,6 +17,7 @@
  * A slot is read once, whole, while the program may be storing to it: any value it holds or held since
  * the cycle began is marked by somebody (the old one if it was reachable, the new one by the barrier).
  */
+#include "arena/arena.h"
 #include "foreign/epoch.h"
 #include "foreign/foreign.h"
 #include "mark/internal.h"
@@ -175,12 +176,20 @@ static void flush_edges(struct tracer *tracer)
     }
 }
 
+/* A word within the bounds of what lies outside the heap: in a chunk of an arena, a foreign region or between.
+ * stack: one past the end counts. */
+static __attribute__((noinline)) bool mark_outside(struct tracer *tracer, uintptr_t word, bool stack)
+{
+    bool white = outside_is_of(OUTSIDE_CHUNKS, word) && arena_mark(word, stack);
+    return white | foreign_mark(tracer, word, stack);
+}
+
 void tracer_word(struct tracer *tracer, uintptr_t word)
 {
     if (heap_contains(word))
         edge(tracer, word | CONSERVATIVE);
     else if (UNLIKELY(outside_may_matter(word)))
-        foreign_mark(tracer, word, false);
+        mark_outside(tracer, word, false);
 }
 
 bool tracer_stack_word(struct tracer *tracer, uintptr_t word)
@@ -190,7 +199,7 @@ bool tracer_stack_word(struct tracer *tracer, uintptr_t word)
     if ((word & (HEAP_GRANULE - 1)) == 0 && heap_contains(word - 1))
         white |= resolve(tracer, (word - 1) | CONSERVATIVE);
     if (UNLIKELY(outside_may_matter(word)))
-        white |= foreign_mark(tracer, word, true);
+        white |= mark_outside(tracer, word, true);
     return white;
 }
 
@@ -208,7 +217,7 @@ OS_UNSANITIZED void tracer_words(struct tracer *tracer, const void *start, size_
         if (word - base < extent)
             edge(tracer, word | CONSERVATIVE);
         else if (UNLIKELY(word - outside.low < outside.length))
-            foreign_mark(tracer, word, false);
+            mark_outside(tracer, word, false);
     }
     tracer->scanned += size;
 }
@@ -224,7 +233,7 @@ static OS_UNSANITIZED void scan_pointers(struct tracer *tracer, uintptr_t at, si
         if (word - base < extent)
             edge(tracer, word);
         else if (UNLIKELY(word - outside.low < outside.length))
-            foreign_mark(tracer, word, false);
+            mark_outside(tracer, word, false);
     }
     tracer->scanned += size;
 }
@@ -240,8 +249,14 @@ static OS_UNSANITIZED void scan_mask(struct tracer *tracer, uintptr_t at, uint64
         if (word - base < extent)
             edge(tracer, word);
         else if (UNLIKELY(word - outside.low < outside.length))
-            foreign_mark(tracer, word, false);
+            mark_outside(tracer, word, false);
     }
+}
+
+void tracer_mask(struct tracer *tracer, uintptr_t at, uint64_t mask)
+{
+    scan_mask(tracer, at, mask);
+    tracer->scanned += (size_t)__builtin_popcountll(mask) * sizeof(uintptr_t);
 }
 
 /* Elements of the type from byte `from` of the object to `to`; from need not be an element's start. */
@@ -268,7 +283,7 @@ static OS_UNSANITIZED void scan_typed(struct tracer *tracer, uintptr_t object, s
             if (word - base < extent)
                 edge(tracer, word);
             else if (UNLIKELY(word - outside.low < outside.length))
-                foreign_mark(tracer, word, false);
+                mark_outside(tracer, word, false);
         }
     tracer->scanned += to - from;
 }

@@ -71,6 +71,8 @@ static bool must_stop(void)
            atomic_load_explicit(&parked, memory_order_relaxed);
 }
 
+__thread struct mark_piece mark_foreign_piece;
+
 /* A piece of a scanned foreign region.  Not at nice 19: its release waits for who is inside (FR-39). */
 static bool scan_foreign(struct tracer *tracer)
 {
@@ -78,8 +80,13 @@ static bool scan_foreign(struct tracer *tracer)
     if (!foreign_take_piece(&piece))
         return false;
     tracer->tokens++;
-    if (piece.size != 0)
+    if (piece.size != 0) {
+        mark_foreign_piece = (struct mark_piece){piece.start, piece.size};
+        atomic_signal_fence(memory_order_seq_cst); /* the fault handler reads it, on this thread */
         tracer_words(tracer, piece.start, piece.size);
+        atomic_signal_fence(memory_order_seq_cst);
+        mark_foreign_piece.size = 0;
+    }
     foreign_leave_piece(&piece);
     return true;
 }
@@ -233,6 +240,7 @@ static int start_one(enum worker_kind kind)
         return ENOMEM;
     sigset_t all, old;
     sigfillset(&all);
+    sigdelset(&all, SIGSEGV);                 /* mutator_block_signal */
     pthread_sigmask(SIG_SETMASK, &all, &old); /* the program's signals are not for our threads */
     int error = pthread_create(&worker->thread, NULL, worker_main, worker);
     pthread_sigmask(SIG_SETMASK, &old, NULL);

@@ -431,7 +431,8 @@ end: do
 #endif
 #ifdef FOREIGN
   /* 4: registered in one section: phase, black_cycle, insertion.  What the region contains was stored before.
-   * If the phase was ON that is shaded in later sections, while the caller holds it. */
+   * If the phase was ON that is shaded in later sections, while the caller holds it.  Nobody knows a region's
+   * address before; foreign.pml has the second look at black_cycle, for when somebody does. */
 #ifdef M_EARLYCOLOUR
   :: d_step { AT(t,IDLE) && SLOT(t,LAST) == 0 -> ADD_NUMBER(t); pc[t] = ADDEARLY; CANON }
   :: atomic { AT(t,ADDEARLY) && SLOT(t,LAST) == 0 -> CHOOSE_OBJECT(t, value[t]);

@@ -6,17 +6,21 @@
  * at any time (stale handles and words that still point there included), and registers it again once the
  * release returned true or the cleanup ran.  A marker that tests copied words, a scanner of regions, a
  * collector that sweeps records, and somebody who runs cleanups.  Rounds and the round word as in core.pml.
- * What a region contains is core.pml's (FOREIGN); the index is one word here.  Cycle numbers are modulo 3:
- * no two that are compared are further apart.
+ * What a region contains is core.pml's (FOREIGN); the index is one word here.  OBJECT adds a heap object
+ * with a field, born anew at any time: black, and then not scanned, once black_cycle is the cycle's.  LAX
+ * leaves out stale words and releases.  Cycle numbers are modulo 3: no two that are compared are further
+ * apart.
  *
- * Checked: the sweep takes no region whose address a thread or the root slot holds; a region is cleaned up or
- * released, once; nothing is read of it afterwards (unmapped); the program's own address is never refused
- * (EEXIST); nobody colours a region or a record that is not used once the round is CLOSED; no region waits
- * twice for a scan; what waits for a scan is in use; no cycle begins with work left.
+ * Checked: the sweep takes no region whose address a thread, the root slot or the object holds; a region is
+ * cleaned up or released, once; nothing is read of it afterwards (unmapped); the program's own address is
+ * never refused (EEXIST); nobody colours a region or a record that is not used once the round is CLOSED; no
+ * region waits twice for a scan; what waits for a scan is in use; no cycle begins with work left.
  *
  * Mutants, each must fail:
  *   M_BORNWHITE    a region is registered with the colour 0 of "never marked"
  *   M_EARLYCOLOUR  black_cycle is read before the section of the registration
+ *   M_READONCE     black_cycle is not read again after the insertion (OBJECT)
+ *   M_BLINDAGAIN   what was read again is stored though it has not changed: over a colour by the barrier
  *   M_NOCLOSED     the barrier colours in a closed round too
  *   M_NOSECTION    the barrier looks up and colours outside a busy section
  *   M_SWEEPBEHIND  the next cycle arms while the sweep is under way (FR-28)
@@ -55,7 +59,8 @@
 #define TAKE    8   /* release: has found the record */
 #define UNLINK  9   /* ... has taken it */
 #define WAIT   10   /* ... out of the index; waits for scanners, outside the section */
-#define EARLY  11   /* M_EARLYCOLOUR only */
+#define AGAIN  11   /* ... then black_cycle once more */
+#define EARLY  12   /* M_EARLYCOLOUR only */
 /* readers of the index: threads, and */
 #define MARKER 2
 #define SWEEP  3
@@ -69,6 +74,11 @@ byte work;                    /* scanned regions that wait: records */
 byte readers;                 /* in an epoch section */
 byte pc[2], r[2], number[2];  /* a thread's record; the number it works with */
 byte slot, field;             /* threads that hold the address; the root slot does */
+#ifdef OBJECT
+byte inner, black;            /* the object's field holds the address; it was born black in this cycle */
+#else
+#define inner 0
+#endif
 byte busy, owes, fencing;
 byte phase, round = CLOSED, clean, cycle, black_cycle;
 byte copied, found = NONE, scan = NONE, looking;
@@ -111,6 +121,9 @@ inline unlink_range(k) { assert(index == k); index = NONE; published[k] = 0 }
 #else
 #define LEFT(k) (scanners[k] == 0)
 #endif
+#if defined(M_READONCE) || defined(M_BORNWHITE) || defined(M_EARLYCOLOUR)
+#define READ_ONCE
+#endif
 #define MAY_COLOUR(k) assert(round != CLOSED && !(spare & BIT(k)))
 
 proctype thread(byte t) {
@@ -124,8 +137,15 @@ end: do
     :: d_step { pc[t] == IDLE && (slot & BIT(t)) -> slot = slot & ~BIT(t) }
     :: d_step { pc[t] == IDLE && field -> field = 0 }
     :: d_step { pc[t] == IDLE && (slot & BIT(t)) && !field -> field = 1; pc[t] = TEST }
+#ifdef OBJECT
+    :: d_step { pc[t] == IDLE && inner && !(slot & BIT(t)) -> slot = slot | BIT(t) }
+    :: d_step { pc[t] == IDLE && (slot & BIT(t)) && !inner -> inner = 1; pc[t] = TEST }
+    :: d_step { pc[t] == IDLE -> inner = 0; black = (black_cycle == cycle) }
+#endif
+#ifndef LAX
     /* a stale word comes to shade */
     :: d_step { pc[t] == IDLE && phase && index != NONE -> pc[t] = TEST }
+#endif
     :: d_step { pc[t] == TEST ->
          if :: (phase && index != NONE) -> epoch_enter(t); r[t] = index; pc[t] = COLOUR;
 #ifndef M_NOSECTION
@@ -164,13 +184,27 @@ end: do
 #elif defined(M_BORNWHITE)
          colour[r[t]] = NEXT(NEXT(black_cycle));
 #else
-         colour[r[t]] = black_cycle;
+         number[t] = black_cycle; colour[r[t]] = number[t];
 #endif
          pc[t] = STATE }
     :: d_step { pc[t] == STATE -> state[r[t]] = REGISTERED; pc[t] = INSERT }
     :: d_step { pc[t] == INSERT -> assert(index == NONE); index = r[t];
+#ifndef READ_ONCE
+         pc[t] = AGAIN }
+    /* Who read the new number and then missed the range did so before the insertion: this sees it too. */
+    :: d_step { pc[t] == AGAIN ->
+#ifdef M_BLINDAGAIN
+         colour[r[t]] = black_cycle;
+#else
+         if :: black_cycle != number[t] -> colour[r[t]] = black_cycle :: else fi;
+#endif
+#endif
          published[r[t]] = generation[r[t]] + 1;
          handle_record = r[t]; handle_number = published[r[t]]; DONE(t) }
+#ifdef LAX
+    /* the memory is the program's: any of its threads may know where it is */
+    :: d_step { pc[t] == IDLE && mine && !(slot & BIT(t)) -> slot = slot | BIT(t) }
+#else
     /* release, by any thread, at any time: by the handle of now or of before */
     :: d_step { pc[t] == IDLE && handle_record != NONE && published[handle_record] == handle_number ->
          ENTER(t); epoch_enter(t); r[t] = handle_record; pc[t] = TAKE }
@@ -180,6 +214,7 @@ end: do
     :: d_step { pc[t] == UNLINK -> unlink_range(r[t]); busy = busy & ~BIT(t); pc[t] = WAIT }
     :: d_step { pc[t] == WAIT && LEFT(r[t]) -> assert(!mine && (mapped & BIT(r[t])));
          mapped = mapped & ~BIT(r[t]); mine = 1; drop_hold(r[t]); DONE(t) }
+#endif
     od
 }
 
@@ -258,7 +293,7 @@ inline sweep() {
                :: dead != NONE && state[k] != REGISTERED -> dead = NONE
 #endif
                :: else fi;
-            if :: dead != NONE -> assert(slot == 0 && !field) :: else fi;
+            if :: dead != NONE -> assert(slot == 0 && !field && !inner) :: else fi;
 #ifndef M_SWEEPBARE
             epoch_leave(SWEEP)
 #endif
@@ -290,12 +325,20 @@ active proctype collector() {
            };
 end: do ::
     /* 1.1, 1.2 */
-    d_step { assert(work == 0); round = OPEN; cycle = NEXT(cycle); phase = 1 };
+    d_step { assert(work == 0); round = OPEN; cycle = NEXT(cycle); phase = 1;
+#ifdef OBJECT
+             black = 0
+#endif
+           };
     FENCE;
     black_cycle = cycle;
     FENCE;
     /* 1.3 */
-    d_step { if :: field -> copied = 1 :: else fi };
+    d_step { if :: field -> copied = 1 :: else fi;
+#ifdef OBJECT
+             if :: inner && !black -> copied = 1 :: else fi
+#endif
+           };
     /* 1.4 */
     do :: d_step { QUIET -> clean = 1; round = OPEN; owes = 3 };
           d_step { owes == 0 && !copied -> skip };

@@ -93,6 +93,16 @@ void created_finished(void)
         thread_leave(self);
 }
 
+/* A function of its own, so that the argument isn't kept in a register over the clearing of the slot: the
+ * thread's function would save that on its stack, and keep the object for as long as the thread runs. */
+static __attribute__((noinline)) void *take_argument(struct mutator_created *record)
+{
+    /* Attached, so this load is of a pointer that the next answer shows; the slot keeps it no longer. */
+    void *arg = __atomic_load_n(&record->arg, __ATOMIC_ACQUIRE);
+    grey_store(&record->arg, NULL);
+    return arg;
+}
+
 /* From created_entry (capture.S): top is the stack pointer there. */
 void *created_run(struct mutator_created *record, char *top)
 {
@@ -102,10 +112,7 @@ void *created_run(struct mutator_created *record, char *top)
     mine = record;
     atomic_store_explicit(&record->began, true, memory_order_release);
     void *(*start)(void *) = record->start;
-    /* Attached, so this load is of a pointer that the next answer shows; the slot keeps it no longer. */
-    void *arg = __atomic_load_n(&record->arg, __ATOMIC_ACQUIRE);
-    grey_store(&record->arg, NULL);
-    void *result = start(arg);
+    void *result = start(take_argument(record));
     grey_store(&record->result, result);
     return result; /* for who uses pthread_join; the record carries it safely */
 }

@@ -142,7 +142,9 @@ static void wait_while_held(struct thread *self, struct answer *in_handler)
         }
         wait_a_bit_held();
     }
-    os_events.pause(OS_PAUSE_hold, os_now() - since, 0);
+    since = os_now() - since;
+    os_count(OS_COUNT_held_ns, since);
+    os_events.pause(OS_PAUSE_hold, since, 0);
 }
 
 void thread_poll(struct thread *self)

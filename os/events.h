@@ -31,9 +31,12 @@ struct os_cycle_event {
     uint64_t assist_cpu_ns, worker_cpu_ns, idle_worker_cpu_ns, handshake_cpu_ns;
     uint64_t live_start, live_end, live_marked, goal, trigger;
     uint64_t stack_bytes, root_bytes;
+    uint64_t scanned, planned_work, planned_goal; /* the heap; what the plan had at the start of the cycle */
+    double planned_ratio, cons_mark;
     uint64_t marked_objects;
     unsigned threads, workers, processors;
     bool forced, periodic, verify;
+    bool limited, limiting; /* the goal was the memory limit's; the limiter is on */
 };
 
 struct os_events {

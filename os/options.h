@@ -12,6 +12,8 @@
 /* name, default, lowest, highest, what it does */
 #define OS_DEBUG_FLAGS(X)                                                                                    \
     X(gctrace, 0, 0, 1, "one line on standard error for each cycle")                                         \
+    X(gcpacertrace, 0, 0, 1,                                                                                 \
+      "two lines on standard error for each cycle: what was planned, how it came out")                       \
     X(stoptheworld, 0, 0, 2, "hold all threads for the cycle; 2: for its sweep too")                         \
     X(checkmark, 0, 0, 1, "mark again from scratch, all threads held, and compare")                          \
     X(clobberfree, 0, 0, 1, "fill freed objects with 0xdeadbeef")                                            \
@@ -26,6 +28,10 @@
     X(smallwbbuf, 0, 0, 1, "grey buffers of 9 entries")                                                      \
     X(autoroots, 0, 0, 1, "scan data and BSS of all loaded objects")                                         \
     X(cgroup, 1, 0, 1, "0: ignore the cgroup's processor quota")                                             \
+    X(arenastrict, 0, 0, 1, "every chunk of a freed arena faults, none is used by the next")                 \
+    X(arenafault, -1, 0, 1, "say which arena an access to freed memory was in; -1: unless SIGSEGV is taken") \
+    X(pinleak, 1, 0, 2, "a lost pinner's pins are dropped; 1: with a warning; 2: die")                       \
+    X(balance, 0, 0, 1, "the goal by the square-root rule of MemBalancer; GREY_GC scales it")                \
     X(workers, 0, 0, 256, "mark workers; 0: by GREY_PROCS")
 struct os_debug {
 #define X(name, standard, low, high, help) int name;

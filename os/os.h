@@ -60,6 +60,9 @@ enum os_class {
     OS_INSPECT,    /* histograms, verifier */
     OS_FOREIGN,    /* the range index, foreign regions */
     OS_SPECIALS,   /* cleanups, finalizers, weak references */
+    OS_ARENAS,     /* arena chunks, what the program stores */
+    OS_CHUNKS,     /* records of chunks and arenas, pointer bits */
+    OS_PINS,       /* pins, handles */
     OS_CLASSES
 };
 
@@ -105,6 +108,8 @@ _Noreturn void os_internal(const void *address, const char *format, ...)
 void os_warn(const char *format, ...) __attribute__((format(printf, 1, 2)));
 /* The same formatting into a buffer; returns the length, cut to size-1. */
 size_t os_format(char *buffer, size_t size, const char *format, ...) __attribute__((format(printf, 3, 4)));
+/* Which file the code lies in, as "path+0xoffset"; returns the length, cut to size-1.  Signal-safe. */
+size_t os_describe_code(uintptr_t address, char *buffer, size_t size);
 /* Set by cycle/: fills in phase and cycle number. */
 extern void (*os_internal_context)(const char **phase, uint64_t *cycle);
 
@@ -145,6 +150,8 @@ enum os_rank {
     OS_RANK_JOIN,        /* mutator: records of created threads */
     OS_RANK_ROOTS,       /* mark: registered roots */
     OS_RANK_FOREIGN,     /* foreign: the index's writer */
+    OS_RANK_ARENAS,      /* arena: lists of chunks */
+    OS_RANK_OUTSIDE,     /* barrier: bounds of what lies outside the heap */
     OS_RANK_TYPES,       /* heap: interned types */
     OS_RANK_CLASS,       /* heap: a class's span lists */
     OS_RANK_PAGES,       /* heap: page allocator */
@@ -181,7 +188,8 @@ bool os_lock_held(const struct os_lock *lock); /* debug builds: does this thread
     X(AFTER_ARM) X(AFTER_BLACKEN) X(ROOTS) X(ROUND_START) X(ROUND_END) X(CLOSED) X(FINISH)           \
     X(AFTER_FINISH) X(SWEEP_SPAN) X(MARK_SCAN) X(MARK_IDLE) X(ANSWER) X(SHADE) X(SHADE_DIRTY)        \
     X(REFILL) X(LARGE_BEFORE_PUBLISH) X(ATTACH) X(EXIT) X(HOLD) X(FORK_PREPARE) X(ASSIST)            \
-    X(COPY_TEST) X(FOREIGN_ADD) X(FOREIGN_SCAN) X(FOREIGN_SWEEP) X(WEAK_GET)
+    X(COPY_TEST) X(FOREIGN_ADD) X(FOREIGN_SCAN) X(FOREIGN_SWEEP) X(WEAK_GET)          \
+    X(ARENA_FREE) X(ARENA_FAULT) X(ARENA_SCAN) X(ARENA_SWEEP) X(PIN) X(HOLD_HANDLE)
 /* Mistakes that the suite must catch (docs/limits, protocol.md 0). */
 #define OS_FAULTS(X)                                                                                  \
     X(NO_DIRTY) X(NO_SIGNAL_FRAME) X(EARLY_SWEEP) X(NO_REST) X(ATTACH_IN_HOLD) X(NO_BUFFER_COUNT)    \

@@ -29,7 +29,7 @@
     X(cycles) X(cycles_forced) X(cycles_periodic) X(scanned_heap_bytes) X(scanned_stack_bytes)        \
     X(scanned_root_bytes) X(marked_objects) X(marked_bytes) X(shades) X(assists) X(fences)            \
     X(threads_attached) X(threads_detached) X(slow_stores) X(foreign_added) X(foreign_released) \
-    X(foreign_died)
+    X(foreign_died) X(held_ns)
 /* clang-format on */
 enum os_counter {
 #define X(name) OS_COUNT_##name,
@@ -66,6 +66,8 @@ struct thread {
     struct thread_stack *stacks; /* changed by the owner under the list lock */
 
     struct epoch_reader *reader; /* of the range index; NULL until first needed */
+    uint32_t pin_store;          /* an empty one kept for the next pin, 0: none; as runs (pin/pinners.c) */
+    uint64_t pin_cycle;          /* in which it was put there */
     struct mark_block *grey;     /* grey buffer */
     struct mark_block *copy;     /* where the next answer's words go */
     int64_t assist_debt;         /* bytes of scan work owed; owner only */

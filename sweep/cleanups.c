@@ -4,6 +4,11 @@
  * what is unfinished is what waits and what runs, each list knows its lowest number, so "all that was queued
  * at the call has run" is one comparison (CF-13).
  *
+ * What died together is queued together, as a chain: all that died in one span in one hold of the lock, with
+ * one write to the descriptor and one call that wakes, since a program thread may be the one who sweeps, and
+ * others may wait for the span.  The hold is short however long the chain is: only its first item gets a number,
+ * every other when it comes to the head of the queue, where alone it is looked at.
+ *
  * An item is taken, run, given back to its owner, and only then counts as run:
  *
  *     section, lock: take it, enter it in the list of running items
@@ -20,16 +25,27 @@
  * finalizers, started by whoever first registers something that may be queued; what queues can't, being in a
  * section.  They are threads of grey_thread_create, so they are attached, scanned, and counted in
  * grey_stats.threads; they block all signals but the handshake's.  While idle they sleep in a blocking
- * region, so they delay no cycle.  Every thread may help with grey_cleanup_run.  After grey_cleanup_fd
- * Grey's own take nothing more.  The descriptor is readable while there is something that could be run: finalizers that
- * wait for a running one do not count, else an event loop would spin on them.
+ * region, so they delay no cycle.  Every thread may help with grey_cleanup_run.  After grey_cleanup_fd Grey's
+ * own take nothing more.  The descriptor is readable while there is something that could be run: finalizers
+ * that wait for a running one do not count, else an event loop would spin on them.
  *
  * No wake is lost: a bell is rung after the queue has changed, and a thread reads the bell before it looks
  * into the queue.  It is rung for every 20 that wait, and at the end of a sweep.  A mutator may still be at
- * its last span after that; it sees that the sweep is over and rings itself.
+ * its last span after that; it sees that the sweep is over and rings itself.  That is Dekker's argument.  The
+ * mutator writes `waiting`, then reads next_span (sweep_done); the sweeper reads next_span, or moves it past
+ * the end, before it reads `waiting` here.  All of these are seq_cst, the claims of others that move next_span
+ * too, so they have one order.  If the mutator finds the sweep not done, its read is before the claim that
+ * ended the sweep, that before the sweeper's look which finds it over, and that before the sweeper's read of
+ * `waiting`: which finds what the mutator wrote.  Next_span only grows until the next sweep begins, which is
+ * not before this section is over; a look before this sweep has begun finds the last one over, and rings.  At
+ * a fork the sweeper may stop and flush early; it is signalled again afterwards.
  *
  * Fork: the child has none of Grey's threads; they start again with the first cycle, registration or
  * grey_cleanup_wait.  What another thread was running is lost with it: never finished, its argument kept.
+ * A cleanup may fork on one of Grey's own threads.  In the child that thread is still Grey's, and the only
+ * one: when the function returns it goes on with what waits, and then waits for more, as in the parent; it
+ * keeps its place in the pool, and grey_shutdown waits for it.  What else the child is to do, the function does
+ * or starts a thread for.
  */
 #include "sweep/cleanups.h"
 #include "heap/heap.h"
@@ -46,7 +62,7 @@ enum kind { CLEANUP, FINALIZER, KINDS };
 enum { WAKE_AT = 20, POOL_MOST = 64, OWN_THREADS = POOL_MOST + 1 };
 
 struct queue {
-    struct queued *first, *last; /* lock */
+    struct queued *first, *last; /* lock; the first has its number */
     _Atomic uint64_t waiting;    /* lock; cleanups_flush reads it without */
 };
 /* An item that is being run; on the stack of who runs it. */
@@ -160,39 +176,46 @@ int grey_cleanup_fd(void)
 
 /* ---- queueing ------------------------------------------------------------------------------------------ */
 
-static void queue_item(enum kind kind, struct queued *item)
+static int at_most_int(uint64_t n) { return n < INT_MAX ? (int)n : INT_MAX; }
+
+/* Once its first is in the queue an item may run and be its owner's again, so `chain` isn't read through. */
+static void queue_chain(enum kind kind, const struct queued_chain *chain)
 {
     struct queue *queue = &queues[kind];
+    if (chain->n == 0)
+        return;
     os_lock(&lock);
-    item->next = NULL;
-    item->sequence = atomic_load_explicit(&n_queued, memory_order_relaxed) + 1;
-    atomic_store_explicit(&n_queued, item->sequence, memory_order_relaxed);
+    uint64_t before = atomic_load_explicit(&n_queued, memory_order_relaxed);
+    chain->first->sequence = before + 1;
+    atomic_store_explicit(&n_queued, before + chain->n, memory_order_relaxed);
     if (queue->last != NULL)
-        queue->last->next = item;
+        queue->last->next = chain->first;
     else
-        queue->first = item;
-    queue->last = item;
-    uint64_t waiting = n_waiting(kind) + 1;
-    /* seq_cst: before the look at the sweep below, against the sweeper's claim of the last spans before it
-     * flushes: one of the two sees the other */
+        queue->first = chain->first;
+    queue->last = chain->last;
+    uint64_t waited = n_waiting(kind), waiting = waited + chain->n;
+    /* seq_cst: before the look at the sweep below; pairs with cleanups_flush, see the essay */
     atomic_store_explicit(&queue->waiting, waiting, memory_order_seq_cst);
     set_readable(false);
     os_unlock(&lock);
-    if (waiting % WAKE_AT == 0 || (thread_self() != NULL && sweep_done()))
-        ring(kind, 1);
+    /* At the end one for each, as in cleanups_flush: one that never returns must hold up no other. */
+    bool last = thread_self() != NULL && sweep_done();
+    uint64_t to_wake = last ? chain->n : waiting / WAKE_AT - waited / WAKE_AT;
+    if (to_wake != 0)
+        ring(kind, at_most_int(to_wake));
 }
 
-void cleanups_queue(struct queued *item) { queue_item(CLEANUP, item); }
-void cleanups_queue_finalizer(struct queued *item) { queue_item(FINALIZER, item); }
+void cleanups_queue_chain(const struct queued_chain *chain) { queue_chain(CLEANUP, chain); }
+void cleanups_queue_finalizers(const struct queued_chain *chain) { queue_chain(FINALIZER, chain); }
 
 /* No lock: the sweeper calls it where a fork does not wait for it. */
 void cleanups_flush(void)
 {
     for (int kind = 0; kind < KINDS; kind++) {
-        /* seq_cst: pairs with queue_item */
+        /* seq_cst: pairs with queue_chain */
         uint64_t waiting = atomic_load_explicit(&queues[kind].waiting, memory_order_seq_cst);
         if (waiting != 0)
-            ring((enum kind)kind, waiting < INT_MAX ? (int)waiting : INT_MAX);
+            ring((enum kind)kind, at_most_int(waiting));
     }
 }
 
@@ -315,6 +338,8 @@ static struct queued *take(unsigned kinds, uint64_t newest, enum kind *kind)
     queue->first = item->next;
     if (queue->first == NULL)
         queue->last = NULL;
+    else if (queue->first->sequence == 0)
+        queue->first->sequence = item->sequence + 1;
     atomic_store_explicit(&queue->waiting, n_waiting(*kind) - 1, memory_order_relaxed);
     return item;
 }
@@ -439,6 +464,7 @@ static int start_one(struct own_thread *thread)
         return 0; /* it is there, or another thread is about to see to it */
     sigset_t all, old;
     sigfillset(&all);
+    sigdelset(&all, SIGSEGV); /* faults of cleanups go to the program's handler, or ours (TR-18) */
     pthread_sigmask(SIG_SETMASK, &all, &old);
     int error = grey_thread_create(&thread->id, NULL, own_main, thread);
     pthread_sigmask(SIG_SETMASK, &old, NULL);
@@ -567,5 +593,9 @@ void cleanups_fork_child(void)
     atomic_store(&stopping, 0); /* another thread's grey_shutdown, in the parent */
     atomic_fetch_or(&start_again, atomic_load(&started));
     forget_threads();
+    if (my_own != NULL) { /* who started it may not have got round to saying so */
+        my_own->id = pthread_self();
+        atomic_store_explicit(&my_own->state, UP, memory_order_relaxed);
+    }
     close_descriptor();
 }

@@ -15,7 +15,7 @@
 
 struct queued {
     struct queued *next;
-    uint64_t sequence;
+    uint64_t sequence;                 /* 0: one more than that of the item before it */
     void (*run)(struct queued *self);  /* calls the program's function: no lock, no section */
     void (*done)(struct queued *self); /* after that, in a section: the owner may give the record back */
 };
@@ -32,10 +32,27 @@ void cleanups_fork_child(void);
 int cleanups_start(bool finalizers);
 /* In a fork's child: the same for those that the parent had; else nothing.  Outside sections. */
 void cleanups_start_again(void);
-/* In a busy section, or a collector thread; no lock above OS_RANK_CLEANUPS held.  Wakes somebody when 20
- * wait. */
-void cleanups_queue(struct queued *item);
-void cleanups_queue_finalizer(struct queued *item);
+/* What died together, in order; {0} is empty.  The caller's alone until it is queued. */
+struct queued_chain {
+    struct queued *first, *last;
+    uint64_t n;
+};
+static inline void cleanups_chain(struct queued_chain *chain, struct queued *item)
+{
+    item->next = NULL;
+    item->sequence = 0; /* follows the one before it */
+    if (chain->last != NULL)
+        chain->last->next = item;
+    else
+        chain->first = item;
+    chain->last = item;
+    chain->n++;
+}
+/* In a busy section, or a collector thread; no lock above OS_RANK_CLEANUPS held.  However long the chain is:
+ * one short hold of the lock, at most one call that wakes, one thread for each 20 that wait.  An empty one:
+ * nothing. */
+void cleanups_queue_chain(const struct queued_chain *chain);
+void cleanups_queue_finalizers(const struct queued_chain *chain);
 /* Wakes somebody if anything waits: at the end of a sweep. */
 void cleanups_flush(void);
 uint64_t cleanups_queued(void), cleanups_run(void); /* since start; finalizers too */

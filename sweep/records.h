@@ -1,4 +1,4 @@
-/* sweep/records.h -- the record of a special: between specials.c and weak.c only. */
+/* sweep/records.h -- the record of a special: for specials.c, weak.c and pin/ only. */
 #ifndef GREY_SWEEP_RECORDS_H
 #define GREY_SWEEP_RECORDS_H
 
@@ -8,7 +8,8 @@
 
 /* In the order in which an object's specials stand in the list. */
 enum special_kind {
-    SPECIAL_FINALIZER = 1,
+    SPECIAL_PIN_COUNT = 1, /* word: how often the object is pinned, 2 or more (pin/objects.c) */
+    SPECIAL_FINALIZER,
     SPECIAL_WEAK,
     SPECIAL_CLEANUP,
     SPECIAL_STATIC_WEAK /* of static memory: in no span's list */
@@ -33,7 +34,7 @@ struct special_view {
     uintptr_t base, word;
 };
 
-enum special_target { TARGET_HEAP, TARGET_STATIC, TARGET_FOREIGN, TARGET_UNKNOWN };
+enum special_target { TARGET_HEAP, TARGET_STATIC, TARGET_FOREIGN, TARGET_ARENA, TARGET_UNKNOWN };
 /* What an address of the program's is; object is filled in for TARGET_HEAP.  Takes the loader's lock: not in
  * a section. */
 enum special_target special_target(const void *p, struct heap_object *object);
@@ -54,6 +55,8 @@ struct special *special_seek(const struct span *span, uintptr_t base, enum speci
 struct special *special_before(const struct span *span, const struct special *special);
 /* Flag held: puts a new one behind `after` (of special_seek), and publishes it. */
 uint64_t special_list(struct span *span, struct special *after, struct special *special);
+/* Flag held: takes one out of the list and gives it back. */
+void special_remove(struct span *span, struct special *special);
 
 static inline enum special_kind special_kind(const struct special *special)
 {
@@ -66,6 +69,10 @@ static inline uintptr_t special_base(const struct special *special)
 static inline uintptr_t special_word(const struct special *special)
 {
     return atomic_load_explicit(&((struct special *)special)->word, memory_order_relaxed);
+}
+static inline void special_set_word(struct special *special, uintptr_t word)
+{
+    atomic_store_explicit(&special->word, word, memory_order_relaxed);
 }
 
 /* weak.c */

@@ -124,7 +124,8 @@ static bool sweep_batch(void)
 {
     if (sweep_done())
         return false;
-    uint32_t first = atomic_fetch_add_explicit(&next_span, BATCH, memory_order_relaxed);
+    /* seq_cst: see sweep_done */
+    uint32_t first = atomic_fetch_add_explicit(&next_span, BATCH, memory_order_seq_cst);
     uint32_t end = atomic_load_explicit(&end_span, memory_order_relaxed);
     for (uint32_t i = first; i < first + BATCH && i < end; i++)
         sweep_if_needed(&heap.spans[i]);
@@ -133,7 +134,8 @@ static bool sweep_batch(void)
 
 bool sweep_done(void)
 {
-    return atomic_load_explicit(&next_span, memory_order_relaxed) >=
+    /* seq_cst, as every claim: against what cleanups.c has waiting, see its essay */
+    return atomic_load_explicit(&next_span, memory_order_seq_cst) >=
            atomic_load_explicit(&end_span, memory_order_relaxed);
 }
 

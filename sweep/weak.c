@@ -149,7 +149,7 @@ struct grey_weak *grey_weak_new(void *object)
         return refused(ENOMEM);
     struct heap_object found = {.base = 0};
     enum special_target target = special_target(object, &found);
-    if (target == TARGET_FOREIGN)
+    if (target == TARGET_FOREIGN || target == TARGET_ARENA)
         return refused(ENOTSUP);
     if (target == TARGET_UNKNOWN)
         return refused(EINVAL);

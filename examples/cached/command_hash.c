@@ -1,5 +1,6 @@
 /* command_hash.c -- hashes: tables from field to value. */
 #include "command.h"
+#include "gather.h"
 
 #include <grey.h>
 
@@ -92,16 +93,19 @@ void command_hdel(struct call *call)
 void command_hgetall(struct call *call)
 {
     struct object *object;
+    struct gather gather = {.n = 0};
     struct key key = store_lock(call->args[1], call->now);
 
     if (command_find(call, &key, KIND_HASH, &object)) {
+        struct table *hash = object != NULL ? object->value : NULL;
+        bool begun = gather_begin(&gather, call, hash != NULL ? 2 * hash->count : 0);
         struct table_cursor cursor = {0, NULL};
         struct table_entry *entry;
-        reply_array(call->out, object != NULL ? 2 * ((struct table *)object->value)->count : 0);
-        while (object != NULL && (entry = table_next(object->value, &cursor)) != NULL) {
-            reply_bytes(call->out, entry->key);
-            reply_bytes(call->out, entry->value);
+        while (begun && hash != NULL && (entry = table_next(hash, &cursor)) != NULL) {
+            gather_add(&gather, entry->key);
+            gather_add(&gather, entry->value);
         }
     }
     store_unlock(&key);
+    gather_end(&gather);
 }

@@ -1,5 +1,6 @@
 /* command_list.c -- lists.  Replies are made under the lock: the nodes of a list do change. */
 #include "command.h"
+#include "gather.h"
 #include "list.h"
 
 #include <grey.h>
@@ -79,27 +80,36 @@ void command_lpop(struct call *call) { pop(call, LIST_FIRST); }
 
 void command_rpop(struct call *call) { pop(call, LIST_LAST); }
 
+/* The values from one index to another, either of which may count from the end. */
+static void gather_range(struct gather *gather, struct call *call, struct list *list, int64_t from,
+                         int64_t to)
+{
+    int64_t length = list != NULL ? (int64_t)list->length : 0;
+
+    from = from >= 0 ? from : from + length < 0 ? 0 : from + length;
+    to = to >= 0 ? to : to + length;
+    to = to < length ? to : length - 1;
+    int64_t n = from <= to ? to - from + 1 : 0;
+    struct list_node *node = n > 0 ? list_at(list, (size_t)from) : NULL;
+    if (!gather_begin(gather, call, (size_t)n))
+        return;
+    for (; n > 0; n--, node = node->after)
+        gather_add(gather, node->value);
+}
+
 void command_lrange(struct call *call)
 {
     int64_t from, to;
     struct object *object;
+    struct gather gather = {.n = 0};
 
     if (!command_integer(call, 2, &from) || !command_integer(call, 3, &to))
         return;
     struct key key = store_lock(call->args[1], call->now);
-    if (command_find(call, &key, KIND_LIST, &object)) {
-        struct list *list = object != NULL ? object->value : NULL;
-        int64_t length = list != NULL ? (int64_t)list->length : 0;
-        from = from >= 0 ? from : from + length < 0 ? 0 : from + length;
-        to = to >= 0 ? to : to + length;
-        to = to < length ? to : length - 1;
-        int64_t n = from <= to ? to - from + 1 : 0;
-        struct list_node *node = n > 0 ? list_at(list, (size_t)from) : NULL;
-        reply_array(call->out, (size_t)n);
-        for (; n > 0; n--, node = node->after)
-            reply_bytes(call->out, node->value);
-    }
+    if (command_find(call, &key, KIND_LIST, &object))
+        gather_range(&gather, call, object != NULL ? object->value : NULL, from, to);
     store_unlock(&key);
+    gather_end(&gather);
 }
 
 void command_llen(struct call *call)

@@ -283,6 +283,10 @@ static void info_grey(struct info *info)
         {"foreign_bytes", stats.foreign_bytes},
         {"foreign_died", stats.foreign_died},
         {"cleanups_run", stats.cleanups_run},
+        {"arena_chunks", stats.arena_chunks_active + stats.arena_chunks_reusable +
+                             stats.arena_chunks_pending + stats.arena_chunks_quarantined +
+                             stats.arena_chunks_ready},
+        {"pins", stats.pins},
     };
     line(info, "# grey\r\n");
     for (size_t i = 0; i < sizeof figures / sizeof figures[0]; i++)

@@ -1,5 +1,6 @@
 /* command_set.c -- sets: tables whose entries have no value. */
 #include "command.h"
+#include "gather.h"
 
 #include <grey.h>
 
@@ -109,16 +110,19 @@ void command_spop(struct call *call)
 void command_smembers(struct call *call)
 {
     struct object *object;
+    struct gather gather = {.n = 0};
     struct key key = store_lock(call->args[1], call->now);
 
     if (command_find(call, &key, KIND_SET, &object)) {
+        struct table *set = object != NULL ? object->value : NULL;
+        bool begun = gather_begin(&gather, call, set != NULL ? set->count : 0);
         struct table_cursor cursor = {0, NULL};
         struct table_entry *entry;
-        reply_array(call->out, object != NULL ? ((struct table *)object->value)->count : 0);
-        while (object != NULL && (entry = table_next(object->value, &cursor)) != NULL)
-            reply_bytes(call->out, entry->key);
+        while (begun && set != NULL && (entry = table_next(set, &cursor)) != NULL)
+            gather_add(&gather, entry->key);
     }
     store_unlock(&key);
+    gather_end(&gather);
 }
 
 void command_scard(struct call *call)

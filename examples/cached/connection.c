@@ -2,8 +2,8 @@
  *
  * A connection and its buffers are malloc memory and belong to libuv's callbacks.  They hold copies of
  * bytes, with one exception: large values are sent from where they are, and the output that waits for the
- * socket points to them.  The collector has been told about that pointer (output.h), so they stay until
- * the write is done, whatever became of their keys.
+ * socket points to them, as does libuv while it writes.  They are pinned (output.h), so they stay until the
+ * write is done, whatever became of their keys.
  *
  * A client that sends but doesn't read is held back: above PAUSE_OUTPUT bytes of unsent replies its
  * commands wait, its input is no longer read, and TCP makes it wait.  One that takes nothing for
@@ -194,27 +194,14 @@ static void run_commands(struct connection *connection)
         set_reading(connection, may_run(connection));
 }
 
-static bool open_outputs(struct connection *connection)
-{
-    if (output_open(&connection->outputs[0]) != 0)
-        return false;
-    if (output_open(&connection->outputs[1]) != 0) {
-        output_close(&connection->outputs[0]);
-        return false;
-    }
-    connection->output = &connection->outputs[0];
-    connection->sending = &connection->outputs[1];
-    return true;
-}
-
 void connection_accept(uv_stream_t *listener)
 {
     struct connection *connection = calloc(1, sizeof *connection);
 
-    if (connection == NULL || !open_outputs(connection)) {
-        free(connection);
+    if (connection == NULL)
         return; /* the client stays in the listener's queue */
-    }
+    connection->output = &connection->outputs[0];
+    connection->sending = &connection->outputs[1];
     uv_tcp_init(listener->loop, &connection->tcp);
     connection->tcp.data = connection;
     atomic_fetch_add_explicit(&n_open, 1, memory_order_relaxed);

@@ -1,24 +1,26 @@
-/* output.c -- copying or remembering; see output.h. */
+/* output.c -- copying or pinning; see output.h. */
 #include "output.h"
 
 #include "settings.h"
 
-#include <grey.h>
 #include <stdatomic.h>
-
-struct splices {
-    const struct bytes *values[OUTPUT_SPLICES];
-    size_t at[OUTPUT_SPLICES]; /* where in the text */
-};
-GREY_TYPE(splices_type, struct splices, GREY_ARRAY(values, OUTPUT_SPLICES));
+#include <stdlib.h>
 
 static atomic_uint_fast64_t all_spliced; /* relaxed: a figure */
 
-int output_open(struct output *output) { return grey_root_add(&output->splices, sizeof output->splices); }
+static void unpin(struct output *output)
+{
+    if (output->n_splices != 0)
+        grey_unpin(grey_held(output->pinner));
+    output->n_splices = 0;
+    output->spliced = 0;
+}
 
 void output_close(struct output *output)
 {
-    grey_root_remove(&output->splices, sizeof output->splices);
+    unpin(output);
+    grey_drop(output->pinner);
+    free(output->splices);
     buffer_free(&output->text);
 }
 
@@ -27,27 +29,36 @@ void output_append(struct output *output, const void *bytes, size_t n)
     buffer_append(&output->text, bytes, n);
 }
 
-static bool may_splice(struct output *output, size_t size)
+/* What an output needs to splice its first value. */
+static bool prepare(struct output *output)
+{
+    if (output->splices == NULL)
+        output->splices = malloc(OUTPUT_SPLICES * sizeof *output->splices);
+    if (output->pinner == 0) {
+        struct grey_pinner *pinner = grey_pinner_new();
+        output->pinner = pinner != NULL ? grey_hold(pinner) : 0;
+    }
+    return output->splices != NULL && output->pinner != 0;
+}
+
+/* Remembers the value; false: it has to be copied. */
+static bool splice(struct output *output, const struct bytes *value)
 {
     size_t least = settings_zero_copy();
 
-    if (least == 0 || size < least || output->n_splices == OUTPUT_SPLICES)
+    if (least == 0 || value->size < least || output->n_splices == OUTPUT_SPLICES || !prepare(output) ||
+        grey_pin(grey_held(output->pinner), value) != 0)
         return false;
-    if (output->splices == NULL)
-        grey_store(&output->splices, (struct splices *)grey_new(&splices_type));
-    return output->splices != NULL;
+    output->splices[output->n_splices++] = (struct splice){value, output->text.size};
+    output->spliced += value->size;
+    atomic_fetch_add_explicit(&all_spliced, value->size, memory_order_relaxed);
+    return true;
 }
 
 void output_value(struct output *output, const struct bytes *value)
 {
-    if (!may_splice(output, value->size)) {
+    if (!splice(output, value))
         output_append(output, value->at, value->size);
-        return;
-    }
-    grey_store(&output->splices->values[output->n_splices], value);
-    output->splices->at[output->n_splices++] = output->text.size;
-    output->spliced += value->size;
-    atomic_fetch_add_explicit(&all_spliced, value->size, memory_order_relaxed);
 }
 
 /* Adds a piece, less what is still to be skipped of it. */
@@ -68,20 +79,17 @@ unsigned output_vector(const struct output *output, size_t skip, uv_buf_t *vecto
     unsigned n = 0;
 
     for (unsigned i = 0; i < output->n_splices; i++) {
-        const struct bytes *value = output->splices->values[i];
-        n = add_piece(vector, n, output->text.at + text, output->splices->at[i] - text, &skip);
-        n = add_piece(vector, n, value->at, value->size, &skip);
-        text = output->splices->at[i];
+        const struct splice *splice = &output->splices[i];
+        n = add_piece(vector, n, output->text.at + text, splice->at - text, &skip);
+        n = add_piece(vector, n, splice->value->at, splice->value->size, &skip);
+        text = splice->at;
     }
     return add_piece(vector, n, output->text.at + text, output->text.size - text, &skip);
 }
 
 void output_reset(struct output *output)
 {
-    if (output->n_splices != 0)
-        grey_clear(output->splices->values, output->n_splices * sizeof output->splices->values[0]);
-    output->n_splices = 0;
-    output->spliced = 0;
+    unpin(output);
     buffer_reset(&output->text);
 }
 

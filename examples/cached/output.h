@@ -2,11 +2,11 @@
  *
  * Short things are copied into a buffer.  A value of at least settings_zero_copy() bytes is not: the output
  * remembers the value and the place in the text where it belongs, and the socket gets both as one vector.
- * That is safe because values never change, and they stay where they are, in the heap or in a mapped file,
- * as long as the output points to them.
+ * That is safe because values never change, and because each is pinned from then until the write is done.
  *
- * An output is malloc memory, where the collector doesn't look.  The one pointer in it is therefore a root of
- * its own, from output_open to output_close.
+ * An output is malloc memory, and so is what libuv keeps while it writes: the collector looks at neither.  The
+ * pins hold the values, in the heap or in a mapped file alike.  They are the output's pinner's, a heap object
+ * that is held by its handle, which is a number and may lie anywhere.
  */
 #ifndef CACHED_OUTPUT_H
 #define CACHED_OUTPUT_H
@@ -14,22 +14,26 @@
 #include "buffer.h"
 #include "bytes.h"
 
+#include <grey.h>
 #include <uv.h>
 
 /* How many values go into one vector; beyond them, values are copied. */
 enum { OUTPUT_SPLICES = 128, OUTPUT_VECTOR = 2 * OUTPUT_SPLICES + 1 };
 
-struct splices; /* in the Grey heap */
+struct splice {
+    const struct bytes *value; /* pinned */
+    size_t at;                 /* where in the text */
+};
 
+/* Zeroed, it is empty. */
 struct output {
     struct buffer text;
-    struct splices *splices; /* a root; NULL until the first is needed */
+    grey_handle pinner;     /* 0 until it is needed first */
+    struct splice *splices; /* OUTPUT_SPLICES of them; NULL until then */
     unsigned n_splices;
     size_t spliced; /* bytes */
 };
 
-/* Of a zeroed output; it stays at its address until it is closed.  0 or ENOMEM. */
-int output_open(struct output *output);
 void output_close(struct output *output);
 
 void output_append(struct output *output, const void *bytes, size_t n);
@@ -42,7 +46,7 @@ static inline size_t output_size(const struct output *output) { return output->t
  * the output changes. */
 unsigned output_vector(const struct output *output, size_t skip, uv_buf_t *vector);
 
-/* Empties it, and lets go of the values. */
+/* Empties it, and unpins the values. */
 void output_reset(struct output *output);
 
 /* Bytes of values that were not copied, since the start. */

@@ -1,8 +1,8 @@
 /* store.h -- the keyspace that all threads share.
  *
  * 256 stripes, chosen by the high bits of a key's hash; each is a lock and a table from key to struct
- * object.  All work on a key is done between store_lock and store_unlock, which is short: big replies
- * of one value are copied after the unlock (see bytes.h), the other ones are bounded by the command.
+ * object.  All work on a key is done between store_lock and store_unlock, which is short: replies of one
+ * value are copied after the unlock (see bytes.h), and so are those of more than some values (gather.h).
  * A thread may be interrupted by the collector while it holds a lock; it answers in some microseconds
  * and goes on, and the collector takes no lock of ours.
  *

@@ -9,11 +9,10 @@
  * At the end all rings must be closed, all tables unmapped and all buffers back, and no descriptor left open.
  * Exits with 0 then, with 1 if not, and with 77 where io_uring isn't permitted.
  */
-#define _GNU_SOURCE /* O_DIRECT */
+#include "file.h"
 #include "ring.h"
 
 #include <dirent.h>
-#include <fcntl.h>
 #include <getopt.h>
 #include <grey.h>
 #include <inttypes.h>
@@ -57,57 +56,6 @@ struct reader {
 static atomic_bool stop; /* relaxed: a moment later is as good */
 static pthread_barrier_t all_stopped;
 static int file;
-static char path[4096];
-
-static void die(const char *what, int error)
-{
-    fprintf(stderr, "ring: %s: %s\n", what, strerror(error));
-    exit(1);
-}
-
-static uint64_t mix(uint64_t z)
-{
-    z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9;
-    z = (z ^ z >> 27) * 0x94d049bb133111eb;
-    return z ^ z >> 31;
-}
-
-static uint64_t next_random(uint64_t *state) { return mix(*state += 0x9e3779b97f4a7c15); }
-
-/* ---- the file --------------------------------------------------------------------------------- */
-
-static uint64_t word_at(uint64_t offset) { return (options.seed + offset) * 0x9e3779b97f4a7c15; }
-
-static void write_file(void)
-{
-    static uint64_t block[1 << 17];
-
-    snprintf(path, sizeof path, "%s/ring.XXXXXX", getenv("TMPDIR") != NULL ? getenv("TMPDIR") : "/tmp");
-    int out = mkstemp(path);
-    if (out < 0)
-        die(path, errno);
-    for (uint64_t offset = 0; offset < options.file_size; offset += sizeof block) {
-        for (size_t i = 0; i < sizeof block / sizeof block[0]; i++)
-            block[i] = word_at(offset + i * sizeof block[0]);
-        if (write(out, block, sizeof block) != (ssize_t)sizeof block)
-            die(path, errno);
-    }
-    file = open(path, O_RDONLY | O_CLOEXEC | (options.direct ? O_DIRECT : 0));
-    if (file < 0)
-        die(path, errno);
-    close(out);
-    unlink(path);
-}
-
-static bool is_right(const struct read *read)
-{
-    const uint64_t *words = read->data;
-
-    for (uint32_t i = 0; i < read->size / sizeof *words; i++)
-        if (words[i] != word_at(read->offset + i * sizeof *words))
-            return false;
-    return true;
-}
 
 /* ---- reading ---------------------------------------------------------------------------------- */
 
@@ -129,7 +77,7 @@ static void fill(struct reader *reader, struct ring *ring)
 
 static void check(struct reader *reader, const struct read *read)
 {
-    if (!is_right(read))
+    if (!file_is_right(read->data, read->size, read->offset))
         reader->faults++;
 }
 
@@ -161,7 +109,8 @@ static void use_a_ring(struct reader *reader, struct read **held)
     for (uint64_t n = 1 + (draw >> 8) % MOST_READS; n > 0; n--) {
         fill(reader, ring);
         struct read *read = ring_wait(ring);
-        if (read == NULL || read->result != (int32_t)read->size || !is_right(read)) {
+        if (read == NULL || read->result != (int32_t)read->size ||
+            !file_is_right(read->data, read->size, read->offset)) {
             reader->faults++;
             continue;
         }
@@ -359,7 +308,7 @@ int main(int argc, char **argv)
 
     read_arguments(argc, argv);
     probe();
-    write_file();
+    file = file_make(options.seed, options.file_size, options.direct);
     int error = buffers_open(options.buffers);
     if (error == 0)
         error = grey_init(NULL);

@@ -178,6 +178,49 @@ static void inside_finalizer(void **unused)
     inside(true);
 }
 
+#if !OS_TSAN /* which can't join: see above */
+static void *end_child(void *unused)
+{
+    IN_CHILD(grey_cleanup_wait(-1)); /* until the thread that forked has finished what it runs */
+    IN_CHILD(!forked_in_child);
+    grey_shutdown(); /* that thread is Grey's in the child too, and is ended */
+    IN_CHILD(grey_init(NULL) == 0);
+    _exit(WELL);
+    return unused;
+}
+static void fork_and_return(struct item *item)
+{
+    (void)item;
+    made_inside = fork_child();
+    forked_in_child = made_inside == 0;
+    if (!forked_in_child)
+        return;
+    pthread_t thread;
+    IN_CHILD(pthread_create(&thread, NULL, end_child, NULL) == 0);
+    usleep(50000); /* it has begun to wait */
+    forked_in_child = 0;
+}
+
+/* In the child the thread that forked is Grey's as it was in the parent: it sleeps when nothing waits, is
+ * counted, and another thread's grey_shutdown ends it.  In every round the thread is new: the fork may come
+ * before the parent's main thread knows that it has started it. */
+static void stays_greys(void **unused)
+{
+    (void)unused;
+    static struct item item;
+    for (int round = 0; round < 10; round++) {
+        memset(&item, 0, sizeof(item));
+        item.fn = fork_and_return;
+        put(&item, round % 2 != 0);
+        queue_start();
+        assert_true(grey_cleanup_wait(-1));
+        assert_was_well(made_inside);
+        grey_shutdown();
+        assert_int_equal(queue_up(NULL), 0);
+    }
+}
+#endif
+
 /* ---- at any moment ------------------------------------------------------------------------------------- */
 
 enum { MAKERS = 2, MADE = 100000, FORKS = 15 };
@@ -250,8 +293,15 @@ int main(void)
     return 0;
 #endif
     const struct CMUnitTest tests[] = {
-        TEST(waiting_and_running), TEST(cycle_starts_threads), TEST(descriptors),
-        TEST(inside_cleanup),      TEST(inside_finalizer),     TEST(any_moment),
+        TEST(waiting_and_running),
+        TEST(cycle_starts_threads),
+        TEST(descriptors),
+        TEST(inside_cleanup),
+        TEST(inside_finalizer),
+        TEST(any_moment),
+#if !OS_TSAN
+        TEST(stays_greys),
+#endif
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

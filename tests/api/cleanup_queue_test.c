@@ -105,11 +105,7 @@ static void somebody_wakes(void **unused)
 
 static void *put_unattached(void *items)
 {
-    for (int i = 0; i < 3; i++) { /* as put, without a section */
-        struct item *item = (struct item *)items + i;
-        prepare(item);
-        cleanups_queue(&item->queued);
-    }
+    put_all(items, 3, false);
     return NULL;
 }
 

@@ -28,22 +28,26 @@ static void item_done(struct queued *queued)
     memset(queued, 0xdb, sizeof(*queued)); /* it is the owner's again */
 }
 
-void prepare(struct item *item)
+void put_chain(struct item *items, int n, bool finalizers)
 {
-    item->queued.run = run_item;
-    item->queued.done = item_done;
+    struct queued_chain chain = {0};
+    struct thread *self = thread_self();
+    for (int i = 0; i < n; i++) {
+        items[i].queued.run = run_item;
+        items[i].queued.done = item_done;
+        cleanups_chain(&chain, &items[i].queued);
+    }
+    if (self != NULL)
+        thread_enter(self);
+    if (finalizers)
+        cleanups_queue_finalizers(&chain);
+    else
+        cleanups_queue_chain(&chain);
+    if (self != NULL)
+        thread_leave(self);
 }
 
-void put(struct item *item, bool finalizer)
-{
-    prepare(item);
-    thread_enter(thread_self());
-    if (finalizer)
-        cleanups_queue_finalizer(&item->queued);
-    else
-        cleanups_queue(&item->queued);
-    thread_leave(thread_self());
-}
+void put(struct item *item, bool finalizer) { put_chain(item, 1, finalizer); }
 
 void put_all(struct item *items, int n, bool finalizers)
 {

@@ -31,9 +31,9 @@ int queue_blocked(void); /* threads in blocking regions */
 /* A thread: grey_cleanup_wait without limit. */
 extern _Atomic int queue_waited; /* 0: it waits, 1: true, 2: false */
 void *queue_wait(void *unused);
-void prepare(struct item *item);
-void put(struct item *item, bool finalizer); /* prepares and queues it */
-void put_all(struct item *items, int n, bool finalizers);
+void put(struct item *item, bool finalizer);                /* queues it */
+void put_all(struct item *items, int n, bool finalizers);   /* one by one */
+void put_chain(struct item *items, int n, bool finalizers); /* all at once */
 int count_done(const struct item *items, int n);
 /* A function for items: stays until the gate is open. */
 void stay(struct item *item);

@@ -202,6 +202,11 @@ static void stop_one(struct worker *w, uint64_t number, bool held)
     bool stopped = grey_cleanup_stop(entry->handle[k]);
     STRESS_CHECK(!held || stopped == !before, "stopping a cleanup of a thing that is held");
     STRESS_CHECK(!(stopped && before), "stopped twice");
+    /* What could not be stopped any more is queued, and a wait that begins now waits for it (CF-7, CF-13). */
+    if (!stopped && !before && stress_below(&w->random, 4) == 0) {
+        STRESS_CHECK(grey_cleanup_wait(-1), "a wait without end has ended");
+        STRESS_CHECK(atomic_load(&entry->ran) & bit, "not stopped, not run, and nothing waits");
+    }
     if (stopped)
         STRESS_CHECK(!((atomic_fetch_or(&entry->stopped, bit) | atomic_load(&entry->ran)) & bit),
                      "stopped, and has run");

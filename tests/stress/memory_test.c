@@ -231,7 +231,8 @@ static void *work(void *arg)
     w->objects = calloc(OBJECTS, sizeof(*w->objects));
     STRESS_CHECK(w->objects != NULL && grey_root_add(w->objects, OBJECTS * sizeof(*w->objects)) == 0,
                  "no root");
-    while (stress_now() < w->deadline) {
+    /* On a busy machine on to the first that is refused. */
+    while (stress_now() < w->deadline || (w->refuse && w->refused == 0 && w->much < 100)) {
         int i = (int)stress_below(&w->random, OBJECTS);
         check_object(w, i);
         if (stress_below(&w->random, 3) == 0)

@@ -84,7 +84,7 @@ static uint64_t seal_of(const struct node *node)
     return stress_random(&state) | (uint64_t)1 << 63; /* no address */
 }
 
-static struct node *node_fill(struct node *node, uint64_t tag)
+struct node *node_fill(struct node *node, uint64_t tag)
 {
     STRESS_CHECK(node != NULL, "out of memory");
     STRESS_CHECK(node->magic == 0 && node->edge[0] == NULL && node->edge[NODE_EDGES - 1] == NULL,

@@ -59,6 +59,8 @@ struct node {
 struct node *node_new(uint64_t *random, uint64_t tag);
 /* The same of the typed kind, for tests that want one size. */
 struct node *node_new_typed(uint64_t tag);
+/* Makes one of memory that the caller has got, which must be zero. */
+struct node *node_fill(struct node *fresh, uint64_t tag);
 /* Dies unless this is a live node. */
 void node_check(const struct node *node);
 /* parent's edge k becomes child, by the barrier.  For the owner of the parent. */

@@ -1,6 +1,6 @@
 /* tests/unit/os_memory_test.c -- what the kernel does for os/: contents, access, advice, refusals, names.
  *
- * Requirements: OS-4, OS-8 to OS-12, OS-15 to OS-18, OS-20, OS-22.  The states and the figures are
+ * Requirements: OS-4, OS-8 to OS-12, OS-14 to OS-18, OS-20, OS-22.  The states and the figures are
  * tested in os_states_test.c.
  */
 #ifndef _GNU_SOURCE
@@ -319,6 +319,59 @@ static void kernel_refuses(void **state)
     assert_int_equal(errno, ENOMEM);
 }
 
+/* The kernel allows a process so many mappings (vm.max_map_count, 65,530).  Uses all of them but a few: every
+ * other page of a range has another protection. */
+static void use_up_mappings(void)
+{
+    const size_t page = os_page_size(), pages = (size_t)1 << 21;
+    char *p = mmap(NULL, pages * page, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    must(p != MAP_FAILED);
+    for (size_t i = 1; mprotect(p + i * page, page, PROT_READ) == 0; i += 2)
+        must(i < pages);
+    must(errno == ENOMEM);
+    /* What is left for one more: no other mapping may be split, nor a new one join a neighbour. */
+    while (mmap(NULL, page, PROT_EXEC, MAP_SHARED | MAP_ANONYMOUS, -1, 0) != MAP_FAILED)
+        continue;
+}
+
+/* OS-14, OS-16: too many mappings are out of memory, and nothing has changed. */
+static void no_mapping_left(void *arg)
+{
+    char *reserved = os_reserve(NULL, 8 * block), *ready = make_ready(8 * block);
+    memset(ready, 7, 8 * block);
+    use_up_mappings();
+    must(os_map(reserved + block, block, OS_HEAP, NULL) == ENOMEM);
+    must(os_mapped_total() == 8 * block && os_mapped_ready() == 8 * block);
+    os_unused(ready + block, block); /* gives pages back without a mapping of its own */
+    must(os_used(ready + block, block, block) == 0);
+    must(all_zero(ready + block, block) && ready[0] == 7 && ready[2 * block] == 7);
+    if (arg != NULL)
+        os_fault(ready + 4 * block, block, OS_HEAP); /* OS-15: cannot be left undone */
+    _exit(23);
+}
+
+static bool mappings_are_few(void)
+{
+    unsigned long most = 0;
+    FILE *file = fopen("/proc/sys/vm/max_map_count", "r");
+    bool known = file != NULL && fscanf(file, "%lu", &most) == 1;
+    if (file != NULL)
+        fclose(file);
+    return known && most <= 200000;
+}
+
+static void mappings_run_out(void **state)
+{
+    (void)state;
+    /* Sanitizers need mappings of their own at any time; and some systems allow millions. */
+    if (OS_ASAN || OS_TSAN || !mappings_are_few())
+        skip();
+    const struct child_end *end = run_child(no_mapping_left, NULL);
+    if (end->status != 23)
+        fail_msg("signal %d, status %d, \"%s\"", end->signal, end->status, end->message);
+    assert_dies(no_mapping_left, (void *)1, "raise vm.max_map_count");
+}
+
 #ifdef GREY_HOOKS
 static void injected_refusals(void **state)
 {
@@ -524,6 +577,7 @@ int main(void)
         TEST(taken_hint),
         TEST(init_twice),
         TEST(kernel_refuses),
+        TEST(mappings_run_out),
 #ifdef GREY_HOOKS
         TEST(harddecommit_other_failure_dies),
         TEST(refusal_warns_once), /* before the parent has warned */

@@ -1,6 +1,6 @@
 /* tests/unit/unmanaged_test.c -- persistent memory and pools.
  *
- * Requirements: UM-1, UM-3 to UM-8, and of os/ the accounting that they rest on (OS-21).
+ * Requirements: UM-1, UM-3 to UM-8, UM-16, and of os/ the accounting that they rest on (OS-21).
  */
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE
@@ -53,6 +53,51 @@ static void persistent_alignment_table(void **state)
             assert_true(persistent_contains(p + sizes[i] - 1));
         }
     }
+}
+
+/* Every alignment with every size up to some, interleaved at random, so that each follows each other: aligned,
+ * zero, never overlapping, and counted to the byte. */
+static void persistent_every_alignment_and_size(void **state)
+{
+    enum { ALIGNMENTS = 15, SIZES = 160, ALL = ALIGNMENTS * SIZES };
+    static struct request {
+        unsigned char *got;
+        size_t size, alignment;
+        unsigned char mark;
+    } requests[ALL];
+    uint64_t seed = support_seed();
+    (void)state;
+    for (size_t i = 0; i < ALL; i++) {
+        /* the last ones straddle the border of 64 KiB */
+        size_t n = i % SIZES, size = n < SIZES - 8 ? n + 1 : large_bytes - 4 + (n - (SIZES - 8));
+        size_t alignment = i / SIZES == 0 ? 0 : (size_t)1 << (i / SIZES - 1);
+        requests[i] = (struct request){NULL, size, alignment, (unsigned char)(1 + i % 255)};
+    }
+    for (size_t i = ALL - 1; i > 0; i--) {
+        size_t j = support_random(&seed) % (i + 1);
+        struct request other = requests[i];
+        requests[i] = requests[j];
+        requests[j] = other;
+    }
+    size_t asked = 0;
+    for (size_t i = 0; i < ALL; i++) {
+        struct request *r = &requests[i];
+        asked += r->size;
+        r->got = persistent_alloc(r->size, r->alignment, OS_MARK);
+        assert_non_null(r->got);
+        assert_int_equal((uintptr_t)r->got % (r->alignment == 0 ? 8 : r->alignment), 0);
+        assert_true(all_zero(r->got, r->size)); /* UM-4 */
+        memset(r->got, r->mark, r->size);
+        assert_int_equal(os_mapped(OS_MARK), asked); /* exactly what was asked for */
+    }
+    for (size_t i = 0; i < ALL; i++)
+        for (size_t at = 0; at < requests[i].size; at++)
+            if (requests[i].got[at] != requests[i].mark)
+                fail_msg("%zu bytes aligned to %zu were overwritten", requests[i].size,
+                         requests[i].alignment);
+    for (int class = 0; class < OS_CLASSES; class ++)
+        if (class != OS_MARK && class != OS_PERSISTENT)
+            assert_int_equal(os_mapped((enum os_class) class), 0);
 }
 
 /* UM-3: chunks of 256 KiB, packed; from 64 KiB on straight from the operating system. */
@@ -233,6 +278,42 @@ static void pool_reuses_last_freed_first(void **state)
     assert_int_equal(first_uses, 101);
 }
 
+/* UM-1, UM-16: what is freed goes to nobody but its pool, and never back to the system, so a reader that is late
+ * still reads a slot.  The count and the figure tell use from room (UM-6). */
+static void pool_never_gives_back(void **state)
+{
+    enum { SLOTS = 2000 };
+    static uint64_t *slots[SLOTS];
+    struct pool pool, other;
+    (void)state;
+    pool_init(&pool, 40, OS_POOL, NULL);
+    pool_init(&other, 40, OS_SPANS, NULL);
+    for (int round = 0; round < 3; round++) {
+        size_t mapped = os_mapped_total();
+        for (int i = 0; i < SLOTS; i++) {
+            assert_non_null(slots[i] = pool_alloc(&pool));
+            slots[i][4] = (uint64_t)i;
+        }
+        assert_int_equal(pool.in_use, SLOTS * 40);
+        assert_true(round == 0 || os_mapped_total() == mapped);
+        mapped = os_mapped_total();
+        size_t room = os_mapped(OS_POOL), ready = os_mapped_ready();
+        for (int i = 0; i < SLOTS; i++)
+            pool_free(&pool, slots[i]);
+        assert_int_equal(pool.in_use, 0);
+        assert_int_equal(os_mapped_total(), mapped);
+        assert_int_equal(os_mapped_ready(), ready);
+        assert_int_equal(os_mapped(OS_POOL), room);
+        for (int i = 0; i < SLOTS; i++) {
+            assert_true(persistent_contains(slots[i]));
+            assert_int_equal(slots[i][4], i); /* only the first word is the free list's (UM-7) */
+        }
+    }
+    uint64_t *foreign = pool_alloc(&other); /* another pool of the same size: not one of those */
+    for (int i = 0; i < SLOTS; i++)
+        assert_ptr_not_equal(foreign, slots[i]);
+}
+
 /* UM-7: zeroed on reuse, or only the first word overwritten when asked to keep. */
 static void pool_zeroes_on_reuse(void **state)
 {
@@ -395,6 +476,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         TEST(persistent_alignment_table),
+        TEST(persistent_every_alignment_and_size),
         TEST(persistent_large_boundary),
         TEST(persistent_accounting),
         TEST(persistent_contains_only_its_own),
@@ -402,6 +484,7 @@ int main(void)
         TEST(persistent_refused),
         TEST(persistent_from_many_threads),
         TEST(pool_reuses_last_freed_first),
+        TEST(pool_never_gives_back),
         TEST(pool_zeroes_on_reuse),
         TEST(pool_sizes),
         TEST(pool_misuse_dies),

@@ -1,0 +1,3 @@
+module grey/bench
+
+go 1.19
