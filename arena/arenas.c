@@ -25,6 +25,8 @@
 
 /* Arenas at most; and one for two pages of heap, where the address space is limited (OS-19). */
 enum { ARENAS_MOST = 1 << 24, HEAP_AN_ARENA = 16384 };
+enum { TYPES = 4 };
+#define NO_TYPE UINT32_MAX
 enum { FREED_A_CALL = 4, ZEROED_AT_A_TIME = 128 << 10 };
 
 struct arena {
@@ -39,9 +41,14 @@ struct arena {
 };
 
 struct grey_arena {
-    struct arena *record;  /* NULL: freed */
-    uintptr_t made, freed; /* code addresses, inside the calls */
-    _Atomic uint32_t busy; /* UA-32 */
+    _Atomic(struct chunk *) active; /* the record's, for the fast path; NULL: none, or a call is under way */
+    struct arena *record;           /* NULL: freed */
+    uintptr_t made, freed;          /* code addresses, inside the calls */
+    _Atomic uint32_t busy;          /* UA-32; in a call but for the fast path's */
+    struct small {
+        uint32_t key, size; /* what heap/ cached in the type; bytes of one object */
+        uint64_t bits;      /* its pointer words */
+    } small[TYPES];         /* the last ones, by key */
 };
 
 static struct slots records;
@@ -77,6 +84,13 @@ void arena_shutdown(void)
     atomic_store(&arenas, 0);
 }
 
+static void not_in_use(struct grey_arena *arena)
+{
+    atomic_store_explicit(&arena->busy, 0, memory_order_relaxed);
+    atomic_store_explicit(&arena->active, arena->record != NULL ? arena->record->active : NULL,
+                          memory_order_relaxed);
+}
+
 /* Calls that other threads were in are gone with them. */
 void arena_fork_child(void)
 {
@@ -85,7 +99,7 @@ void arena_fork_child(void)
     for (uint32_t i = 1; i < slots_end(&records); i++) {
         uintptr_t handle = atomic_load(&arena_at(i)->handle);
         if (handle != 0 && !arena_at(i)->dead)
-            atomic_store(&((struct grey_arena *)handle)->busy, 0);
+            not_in_use((struct grey_arena *)handle);
     }
 }
 
@@ -126,20 +140,23 @@ static _Noreturn void was_freed(const struct grey_arena *arena, const char *what
 
 static inline struct arena *begin(struct grey_arena *arena, const char *when_freed)
 {
-    if (UNLIKELY(atomic_load_explicit(&arena->busy, memory_order_relaxed) != 0))
-        os_fatal(arena, "an arena is used by two threads at once, or by a signal handler during a call");
+    bool busy = atomic_load_explicit(&arena->busy, memory_order_relaxed) != 0;
     struct arena *record = arena->record;
-    if (UNLIKELY(record == NULL))
+    if (UNLIKELY(record == NULL && !busy))
         was_freed(arena, when_freed);
-    if (UNLIKELY(atomic_load_explicit(&record->handle, memory_order_relaxed) != (uintptr_t)arena))
+    if (UNLIKELY(!busy && atomic_load_explicit(&record->handle, memory_order_relaxed) != (uintptr_t)arena))
         os_fatal(arena, "not an arena");
+    if (UNLIKELY(busy || (record->active != NULL &&
+                          atomic_load_explicit(&arena->active, memory_order_relaxed) == NULL)))
+        os_fatal(arena, "an arena is used by two threads at once, or by a signal handler during a call");
     atomic_store_explicit(&arena->busy, 1, memory_order_relaxed);
+    atomic_store_explicit(&arena->active, NULL, memory_order_relaxed);
     return record;
 }
 
 static inline void end(struct grey_arena *arena)
 {
-    atomic_store_explicit(&arena->busy, 0, memory_order_relaxed);
+    not_in_use(arena);
     __asm__ volatile("" : : "r"(arena) : "memory"); /* it was held until here */
 }
 
@@ -229,9 +246,11 @@ static bool make(struct grey_arena *handle, uintptr_t site, bool *fresh)
     arena->taken = 1;
     arena->made = site;
     handle->record = arena;
+    for (int i = 0; i < TYPES; i++)
+        handle->small[i].key = NO_TYPE;
     handle->made = site;
     handle->freed = 0;
-    atomic_store_explicit(&handle->busy, 0, memory_order_relaxed);
+    not_in_use(handle);
     /* release: pairs with arena_find_dead */
     atomic_store_explicit(&arena->handle, (uintptr_t)handle, memory_order_release);
     atomic_fetch_add_explicit(&arenas, 1, memory_order_relaxed);
@@ -325,7 +344,7 @@ static void set_all_bits(_Atomic uint64_t *bits, size_t word, size_t n)
 
 static void describe(const struct chunk *chunk, size_t at, const struct heap_type *type, size_t count)
 {
-    _Atomic uint64_t *bits = chunk_bits(chunk);
+    _Atomic uint64_t *bits = chunk->bits;
     size_t word = at / sizeof(uintptr_t);
     if (type->all_pointers) {
         set_all_bits(bits, word, count * type->words);
@@ -349,7 +368,7 @@ static inline void *bump_up(struct chunk *chunk, const struct heap_type *type, s
     /* release: pairs with the marker's load; and the fence of UA-16 */
     atomic_store_explicit(&chunk->low, (uint32_t)(at + size), memory_order_release);
     atomic_thread_fence(memory_order_release);
-    return chunk_start(chunk) + at;
+    return chunk->start + at;
 }
 
 /* From the high end. */
@@ -361,7 +380,7 @@ static inline void *bump_down(struct chunk *chunk, size_t size, size_t align)
     if (UNLIKELY(at < atomic_load_explicit(&chunk->low, memory_order_relaxed)))
         return NULL;
     chunk->high = (uint32_t)at;
-    return chunk_start(chunk) + at;
+    return chunk->start + at;
 }
 
 static void *place_leaf(struct thread *self, struct arena *arena, size_t bytes, size_t align)
@@ -414,11 +433,52 @@ static inline void *new_objects(struct grey_arena *arena, const struct grey_type
     return p;
 }
 
+/* Most allocations: one small object with pointers, of a type that was seen lately, and room for it.  NULL: not
+ * so, or misuse, and nothing was changed. */
+static inline void *new_small_object(struct grey_arena *arena, const struct grey_type *type)
+{
+    /* acquire: pairs with who interned it */
+    uint32_t key = __atomic_load_n(type->run, __ATOMIC_ACQUIRE);
+    const struct small *small = &arena->small[key % TYPES];
+    struct chunk *chunk = atomic_load_explicit(&arena->active, memory_order_relaxed);
+    if (UNLIKELY(small->key != key || chunk == NULL || thread_self() == NULL))
+        return NULL;
+    atomic_store_explicit(&arena->active, NULL, memory_order_relaxed); /* UA-32 */
+    size_t size = small->size, align = alignment_of(size);
+    size_t at = (atomic_load_explicit(&chunk->low, memory_order_relaxed) + align - 1) & ~(align - 1);
+    void *p = NULL;
+    if (LIKELY(at + size <= chunk->high)) {
+        set_bits(chunk->bits, at / sizeof(uintptr_t), small->bits);
+        /* release: as in bump_up */
+        atomic_store_explicit(&chunk->low, (uint32_t)(at + size), memory_order_release);
+        atomic_thread_fence(memory_order_release);
+        p = chunk->start + at;
+    }
+    atomic_store_explicit(&arena->active, chunk, memory_order_relaxed);
+    __asm__ volatile("" : : "r"(arena) : "memory"); /* it was held until here */
+    return p;
+}
+
+/* For the next time. */
+static void note_type(struct grey_arena *arena, const struct grey_type *type)
+{
+    const struct heap_type *known = heap_type_known(type);
+    if (known == NULL || known->small_size == 0)
+        return;
+    uint32_t key = __atomic_load_n(type->run, __ATOMIC_RELAXED);
+    arena->small[key % TYPES] = (struct small){key, known->small_size, known->small_bits};
+}
+
 void *grey_arena_new_object(struct grey_arena *arena, const struct grey_type *type)
 {
     if (UNLIKELY(arena == NULL || type == NULL || type->run == NULL))
         return refused(EINVAL);
-    return new_objects(arena, type, 1);
+    void *p = new_small_object(arena, type);
+    if (LIKELY(p != NULL))
+        return p;
+    p = new_objects(arena, type, 1);
+    note_type(arena, type);
+    return p;
 }
 
 void *grey_arena_new_array(struct grey_arena *arena, const struct grey_type *type, size_t count)
@@ -443,15 +503,31 @@ static void *leaf_of_the_heap(size_t size, size_t align)
     return p;
 }
 
+/* As new_small_object. */
+static inline void *new_small_leaf(struct grey_arena *arena, size_t bytes, size_t align)
+{
+    struct chunk *chunk = atomic_load_explicit(&arena->active, memory_order_relaxed);
+    if (UNLIKELY(bytes - 1 >= GREY_PAGE || chunk == NULL || thread_self() == NULL))
+        return NULL;
+    atomic_store_explicit(&arena->active, NULL, memory_order_relaxed);
+    size_t size = (bytes + 7) & ~(size_t)7;
+    void *p = bump_down(chunk, size, align > alignment_of(size) ? align : alignment_of(size));
+    atomic_store_explicit(&arena->active, chunk, memory_order_relaxed);
+    __asm__ volatile("" : : "r"(arena) : "memory");
+    return p;
+}
+
 void *grey_arena_alloc_leaf(struct grey_arena *arena, size_t size, size_t align)
 {
     if (UNLIKELY(arena == NULL || (align & (align - 1)) != 0 || align > (size_t)2 << 20))
         return refused(EINVAL);
+    void *p = new_small_leaf(arena, size, align);
+    if (LIKELY(p != NULL))
+        return p;
     struct thread *self = caller("allocation from an arena");
     if (UNLIKELY(self == NULL))
         return refused(ENOMEM);
     struct arena *record = begin(arena, "use of freed arena");
-    void *p;
     if (UNLIKELY(size == 0))
         p = grey_zalloc_leaf(0);
     else if (UNLIKELY(size > ARENA_LARGEST))

@@ -207,6 +207,8 @@ static struct chunk *new_chunk(void)
     if (chunk == NULL)
         return NULL;
     chunk->high = ARENA_CHUNK;
+    chunk->start = chunk_start(chunk);
+    chunk->bits = chunk_bits(chunk);
     atomic_fetch_add_explicit(&in_state[CHUNK_READY], 1, memory_order_relaxed);
     size_t end = ((size_t)chunk_number(chunk) + 1) * ARENA_CHUNK;
     os_lock(&lock); /* records below are mapped too, whoever took them */

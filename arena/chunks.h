@@ -30,6 +30,8 @@ struct chunk {
     uint32_t high;                        /* offset: from it on lie leaf objects */
     uint32_t stage;                       /* how far its memory was made ready */
     uint32_t counted;                     /* in heap.chunks_live */
+    char *start;                          /* these two: from when it was first taken; for the fast path */
+    _Atomic uint64_t *bits;
     _Atomic uintptr_t arena, made, freed; /* who freed it last, for messages; freed 0: the handle was lost */
 } __attribute__((aligned(128)));          /* low is written at each allocation: no neighbour's line */
 

@@ -5,30 +5,32 @@
  * never been here: the program dies, or its own handler runs, as without it.
  *
  * Why it is safe in a signal handler.  It runs on the thread whose access faulted, with that thread stopped
- * anywhere: under any lock, inside the allocator, in a marker.  So it takes no lock, allocates nothing, uses
- * no stdio, and calls only what is made for that: os_format (a buffer on the stack), one write, os_describe_code,
- * and atomic loads.  What it reads of a chunk is the chunk's record, which is mapped before arena_space.extent
- * covers the chunk (acquire in arena_contains) and stays mapped until shutdown.  The record may change while it
- * is read, if another thread lets the chunk out of quarantine at this moment; then the text is wrong, or is
- * missing, but nothing is touched that could fault.  What a marker reads of a foreign region is in a
- * thread-local variable that the same thread wrote before it began: no other thread is involved.  The fatal
- * handler of grey_set_fatal_handler is not called: it isn't known to be safe here, and this is the program's
- * signal, not the end of the library.
+ * anywhere: under any lock, inside the allocator, in a marker.  So it takes no lock, allocates nothing,
+ * uses no stdio, and calls only what is made for that: os_format (a buffer on the stack), one write,
+ * os_describe_code, and atomic loads.  What it reads of a chunk is the chunk's record, which is mapped
+ * before arena_space.extent covers the chunk (acquire in arena_contains) and stays mapped until shutdown.
+ * The record may change while it is read, if another thread lets the chunk out of quarantine at this
+ * moment; then the text is wrong, or is missing, but nothing is touched that could fault.  What a marker
+ * reads of a foreign region is in a thread-local variable that the same thread wrote before it began: no
+ * other thread is involved.  The fatal handler of grey_set_fatal_handler is not called: it isn't known to
+ * be safe here, and this is the program's signal, not the end of the library.
  *
- * Passing on.  The kernel ran this handler with the flags and the mask of the one that it replaced: both are
- * copied at start, SA_ONSTACK, SA_NODEFER and SA_RESETHAND too, so that one only has to be called, with the same
- * siginfo and context.  Where there was none, the default action is put back and the same signal sent to this
- * thread again: it is pending until this handler has returned, and then kills at the instruction that
- * faulted, with its registers, which is what a core should show.  (To let the access fault again would be
- * almost the same; but by then the chunk may be in use again, and the process go on as if nothing had been.)
+ * Passing on.  The kernel ran this handler with the flags and the mask of the one that it replaced: both
+ * are copied at start, SA_ONSTACK, SA_NODEFER and SA_RESETHAND too, so that one only has to be called, with
+ * the same siginfo and context.  Where there was none, the default action is put back and the same signal
+ * sent to this thread again: it is pending until this handler has returned, and then kills at the
+ * instruction that faulted, with its registers, which is what a core should show.  (To let the access fault
+ * again would be almost the same; but by then the chunk may be in use again, and the process go on as if
+ * nothing had been.)
  *
- * kill and its like (si_code <= 0) are passed on in the same way, without a word; so are addresses that no arena
- * holds, among them all below 4096.  SIG_IGN is for those only: the kernel lets no program ignore a real fault.
+ * kill and its like (si_code <= 0) are passed on in the same way, without a word; so are addresses that no
+ * arena holds, among them all below 4096.  SIG_IGN is for those only: the kernel lets no program ignore a
+ * real fault.
  *
- * A program that installs a handler of its own later replaces this one, and may call it.  Shutdown takes the
- * handler off if it is still the installed one; otherwise somebody may hold its address, so it stays useful:
- * without arenas it only passes on.  In that case the next start installs nothing, lest the two call each
- * other for ever.
+ * A program that installs a handler of its own later replaces this one, and may call it.  Shutdown takes
+ * the handler off if it is still the installed one; otherwise somebody may hold its address, so it stays
+ * useful: without arenas it only passes on.  In that case the next start installs nothing, lest the two
+ * call each other for ever.
  */
 #include "arena/arena.h"
 #include "os/options.h"

@@ -8,6 +8,8 @@
  * bump: objects of one size, one after the other, with a pointer to the one before; at the end of 64 MiB all are
  * walked and freed.  In ns an object, everything included.
  *
+ * leaf: the same with objects without pointers, which need no pointer bits; they are not walked.
+ *
  * requests: two threads, each request a tree of a few hundred objects and some text, 20 KB in all, that is
  * walked and dropped, beside a heap of 64 MiB that stays.  In us a request, and how many cycles of the
  * collector a million of them would cost.
@@ -199,6 +201,30 @@ SIZE(32)
 SIZE(64)
 SIZE(256)
 
+static void leaf(size_t rounds)
+{
+    enum { N = 64 };
+    size_t n = ROUND / N;
+    void **objects = malloc(n * sizeof(*objects));
+    BENCH_CHECK(objects != NULL);
+    struct bench_section section;
+    bench_begin(&section);
+    for (size_t r = 0; r < rounds; r++) {
+        space s = space_new();
+        for (size_t i = 0; i < n; i++) {
+            uint64_t *object = space_text(&s, N);
+            BENCH_CHECK(object[1] == 0);
+            object[0] = i;
+            if (sizeof(s) == sizeof(int))
+                objects[i] = WITH_GREY ? NULL : object;
+        }
+        space_end(&s, objects, n);
+    }
+    bench_end(&section);
+    free(objects);
+    print("bump", "ns", (double)section.wall_ns / (double)(rounds * n), &section, "leaf,size=64");
+}
+
 /* ---- requests -------------------------------------------------------------------------------------------------- */
 
 enum { FANOUT = 4, NODES = 200, TEXT = 48 };
@@ -319,13 +345,19 @@ int main(int argc, char **argv)
     struct bench_options options;
     bench_parse(argc, argv, &options);
     size_t rounds = options.quick ? 1 : 10;
-    bump16(rounds);
-    bump32(rounds);
-    bump64(rounds);
-    bump256(rounds);
+    const char *only = options.variant;
+    if (only == NULL || strcmp(only, "bump") == 0) {
+        bump16(rounds);
+        bump32(rounds);
+        bump64(rounds);
+        bump256(rounds);
+        leaf(rounds);
+    }
 #if defined(PEER_GREY)
-    measure_free(options.quick);
+    if (only == NULL || strcmp(only, "free") == 0)
+        measure_free(options.quick);
 #endif
-    measure_requests(options.quick);
+    if (only == NULL || strcmp(only, "requests") == 0)
+        measure_requests(options.quick);
     return 0;
 }

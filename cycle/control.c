@@ -242,8 +242,8 @@ void control_shutdown(void)
 static uint64_t minus(uint64_t a, uint64_t b) { return a > b ? a - b : 0; }
 
 /* In no object are tables and records, and what is left free in spans.  Chunks of arenas are in
- * heap_live_bytes, as objects are.  Free pages are for objects to come, and if there are too many they are what
- * is given back, so they are nowhere counted.  The figures are read one by one. */
+ * heap_live_bytes, as objects are.  Free pages are for objects to come, and if there are too many they are
+ * what is given back, so they are nowhere counted.  The figures are read one by one. */
 static struct pacer_memory memory_now(bool sweeping)
 {
     uint64_t in_use = heap_in_use_bytes(), freed = os_counter_read(OS_COUNT_freed_bytes);
@@ -323,11 +323,11 @@ static double assist_ratio(void)
                               atomic_load_explicit(&mark_scanned, memory_order_relaxed));
 }
 
-/* The heap has passed its goal, and the cycle that is to help is under way or asked for.  What it takes now is
- * born black and raises the next goal, and would go on doing so (a thread that took leaves of 200 KB at full
- * speed had grown a heap of 4 MB to gigabytes).  So it gives up the processor for a slice.  PC-7 lets live pass
- * the goal by a tenth, but a memory limit's goal is only 3 percent below it.  With the limiter on that goal
- * can't be met anyway, and to wait for it would be a spiral of another kind (PC-14). */
+/* The heap has passed its goal, and the cycle that is to help is under way or asked for.  What it takes now
+ * is born black and raises the next goal, and would go on doing so (a thread that took leaves of 200 KB at
+ * full speed had grown a heap of 4 MB to gigabytes).  So it gives up the processor for a slice.  PC-7 lets
+ * live pass the goal by a tenth, but a memory limit's goal is only 3 percent below it.  With the limiter on
+ * that goal can't be met anyway, and to wait for it would be a spiral of another kind (PC-14). */
 static void wait_for_the_others(void)
 {
     bool limited = atomic_load_explicit(&limited_now, memory_order_relaxed);
@@ -352,7 +352,7 @@ static void assist(struct thread *self, size_t bytes)
         self->assist_debt = 0;
         return;
     }
-    /* A byte over the goal may owe all that is left to scan: a thread is never asked for more than the most. */
+    /* A byte over the goal may owe all that is left to scan: nobody is asked for more than the most. */
     double debt = assist_ratio() * (double)bytes;
     self->assist_debt += debt < DEBT_MOST ? (int64_t)debt : DEBT_MOST;
     if (self->assist_debt <= 0)
@@ -594,7 +594,8 @@ void control_fork_child(void)
     os_lock_init(&lock, OS_RANK_CONTROL);
     pthread_mutex_init(&working, NULL);
     pthread_mutex_init(&verifying, NULL);
-    limiting_begin(); /* its processor time begins anew, and somebody may have been at it */
+    pacer.running = false; /* the cycle is abandoned */
+    limiting_begin();      /* its processor time begins anew, and somebody may have been at it */
     atomic_store(&fork_waits, 0);
     atomic_store(&threads_up, 0);
     atomic_store(&wanted, 0);

@@ -1,9 +1,10 @@
 /* cycle/limiting.c -- the one limiter of the process, kept up to date (PC-14).
  *
- * limiter.c says what it does; here is where its readings come from and who takes them.  Whoever comes by when
- * it is due, the collector at a pause point or a thread that is about to assist, updates it: one at a time, and
- * nobody waits.  So while marking goes on it is at most 10 ms old whenever an assist looks at it.  Between
- * cycles nobody comes by; the program alone drains it then, and all of that is counted when the next begins.
+ * limiter.c says what it does; here is where its readings come from and who takes them.  Whoever comes by
+ * when it is due, the collector at a pause point or a thread that is about to assist, updates it: one at a
+ * time, and nobody waits.  So while marking goes on it is at most 10 ms old whenever an assist looks at it.
+ * Between cycles nobody comes by; the program alone drains it then, and all of that is counted when the next
+ * begins.
  */
 #include "cycle/cycle.h"
 #include "cycle/limiter.h"

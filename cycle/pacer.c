@@ -177,10 +177,10 @@ void pacer_begin_cycle(struct pacer *pacer, const struct pacer_memory *memory)
 }
 
 /* The ratio of two rates, each in bytes for a processor's time: of allocation by the program, which had what
- * background workers and assists left, and of marking by all who marked.  Idle workers are in the second only:
- * the program could have had their time.  The background is taken to have had its quarter: on a machine where
- * it gets more or less, the runway comes out as what the program allocated meanwhile, which is what is needed.
- * False: nothing was allocated or nothing was scanned, so there is no ratio. */
+ * background workers and assists left, and of marking by all who marked.  Idle workers are in the second
+ * only: the program could have had their time.  The background is taken to have had its quarter: on a machine
+ * where it gets more or less, the runway comes out as what the program allocated meanwhile, which is what is
+ * needed.  False: nothing was allocated or nothing was scanned, so there is no ratio. */
 static bool measure(const struct pacer_cycle *cycle, double *cons_mark)
 {
     double work = (double)cycle->scanned + (double)cycle->stacks + (double)cycle->roots;
@@ -237,8 +237,8 @@ static uint64_t work_at_most(const struct pacer *pacer, uint64_t scanned)
     return likely > scanned ? likely : most(plus(pacer->began, others), scanned);
 }
 
-/* PC-7: the heap is growing.  The goal moves away with the work, so that the ratio stays as it was; at most to
- * where the next cycle's goal will be anyway.  Not away from a limit. */
+/* PC-7: the heap is growing.  The goal moves away with the work, so that the ratio stays as it was; at most
+ * to where the next cycle's goal will be anyway.  Not away from a limit. */
 static uint64_t goal_moved(const struct pacer *pacer, uint64_t goal, uint64_t expected, uint64_t work)
 {
     if (pacer->limited)

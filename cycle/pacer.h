@@ -8,12 +8,12 @@
  * assist ratio says how much scan work an allocation owes so that the goal is met even so.  Ideas and
  * constants are Go's (its pacer since 1.18; behaviour PC-1..PC-7, PC-11).
  *
- * balance=1 has another goal in the place of the percentage: MemBalancer's square-root rule (Kirisame, Shenoy,
- * Panchekha: Optimal Heap Limits for Reducing Browser Memory Use, arXiv 2204.10455).  A heap with E bytes
- * beyond what is live is collected g / E times a second, g being the bytes allocated in a second; with t
- * seconds of processor time a cycle, collecting takes g t / E processors.  Another byte of E saves g t / E^2
- * of them.  If a byte is worth c processors, E is right where that equals c: E = sqrt(g t / c).  With the same
- * c in all heaps of a machine, none could be made smaller without more being lost in another.
+ * balance=1 has another goal in the place of the percentage: MemBalancer's square-root rule (Kirisame,
+ * Shenoy, Panchekha: Optimal Heap Limits for Reducing Browser Memory Use, arXiv 2204.10455).  A heap with E
+ * bytes beyond what is live is collected g / E times a second, g being the bytes allocated in a second; with
+ * t seconds of processor time a cycle, collecting takes g t / E processors.  Another byte of E saves g t /
+ * E^2 of them.  If a byte is worth c processors, E is right where that equals c: E = sqrt(g t / c).  With the
+ * same c in all heaps of a machine, none could be made smaller without more being lost in another.
  *
  * No state but the struct, no clock, no atomics: tests simulate thousands of cycles in a second.
  */

@@ -86,8 +86,22 @@ struct heap_type {
     size_t last;          /* words up to and with the last pointer; 0 = leaf */
     bool all_pointers;
     uint32_t layout; /* of one object; 0 = none: header or large */
+    /* For arenas: bytes of one object, if its pointers are all in its first 64 words, and those; else 0. */
+    uint32_t small_size;
+    uint64_t small_bits;
 };
 const struct heap_type *heap_type(uint32_t number);
+extern const struct heap_type *heap_types[];
+#define HEAP_TYPE_CACHED ((uint32_t)1 << 31)
+/* What is cached in a type of the program's (heap/layout.c), without a lock.  NULL: not interned yet. */
+static inline const struct heap_type *heap_type_known(const struct grey_type *type)
+{
+    /* acquire: pairs with who interned it */
+    uint32_t cached = __atomic_load_n(type->run, __ATOMIC_ACQUIRE);
+    if (cached == 0)
+        return NULL;
+    return heap_types[cached & HEAP_TYPE_CACHED ? cached & ~HEAP_TYPE_CACHED : heap_layouts[cached - 1].type];
+}
 /* The interned type, once it is known without a lock.  NULL and errno: EINVAL, ENOMEM.  Outside sections. */
 const struct heap_type *heap_type_of(struct thread *self, const struct grey_type *type);
 

@@ -23,7 +23,7 @@ struct layout heap_layouts[LAYOUT_MAX];
 _Atomic uint32_t heap_n_layouts;
 
 static struct os_lock types_lock = OS_LOCK_INIT(OS_RANK_TYPES);
-static struct heap_type *types[TYPES_MAX];
+const struct heap_type *heap_types[TYPES_MAX];
 static uint32_t next_in_bucket[TYPES_MAX]; /* number + 1 */
 static uint32_t buckets[BUCKETS];
 static uint32_t n_types;
@@ -101,7 +101,7 @@ void layouts_fork_child(void) { os_lock_init(&types_lock, OS_RANK_TYPES); }
 
 /* ---- types ------------------------------------------------------------------------------------------- */
 
-const struct heap_type *heap_type(uint32_t number) { return types[number]; }
+const struct heap_type *heap_type(uint32_t number) { return heap_types[number]; }
 
 /* Whether word i of the type is a pointer, as its maker described it. */
 static bool described(const struct grey_type *type, size_t word)
@@ -199,7 +199,7 @@ static int64_t intern_locked(const struct grey_type *type)
     fill_bits(type, bits, last);
     uint32_t hash = hash_of(type->size, bits, n);
     for (uint32_t i = buckets[hash]; i != 0; i = next_in_bucket[i - 1]) {
-        const struct heap_type *known = types[i - 1];
+        const struct heap_type *known = heap_types[i - 1];
         if (known->size == type->size && known->last == last && memcmp(known->bits, bits, n * 8) == 0)
             return i - 1; /* the copy stays unused: once for each duplicate description */
     }
@@ -219,16 +219,20 @@ static int64_t intern_locked(const struct grey_type *type)
     made->all_pointers = made->words * sizeof(void *) == type->size && last == made->words;
     for (size_t i = 0; made->all_pointers && i < last; i++)
         made->all_pointers = bits[i / 64] >> i % 64 & 1;
+    if (last != 0 && last <= 64 && type->size % sizeof(void *) == 0 && type->size <= UINT32_MAX) {
+        made->small_size = (uint32_t)type->size;
+        made->small_bits = bits[0];
+    }
     uint32_t number = n_types;
     made->layout = make_layout(made, number);
-    types[number] = made;
+    heap_types[number] = made;
     next_in_bucket[number] = buckets[hash];
     buckets[hash] = number + 1;
     n_types++;
     return number;
 }
 
-/* The type's cache: 0 not known; layout + 1; or TYPE_CACHED | number for types without a run. */
+/* The type's cache: 0 not known; layout + 1; or HEAP_TYPE_CACHED | number for types without a run. */
 int64_t type_intern(const struct grey_type *type)
 {
     if (!well_formed(type)) {
@@ -237,8 +241,8 @@ int64_t type_intern(const struct grey_type *type)
     }
     /* acquire: pairs with the release below */
     uint32_t cached = __atomic_load_n(type->run, __ATOMIC_ACQUIRE);
-    if (cached & TYPE_CACHED)
-        return cached & ~TYPE_CACHED;
+    if (cached & HEAP_TYPE_CACHED)
+        return cached & ~HEAP_TYPE_CACHED;
     if (cached != 0)
         return heap_layouts[cached - 1].type;
     os_lock(&types_lock);
@@ -248,19 +252,18 @@ int64_t type_intern(const struct grey_type *type)
         errno = ENOMEM;
         return -1;
     }
-    uint32_t layout = types[number]->layout;
-    __atomic_store_n(type->run, layout != 0 ? layout + 1 : TYPE_CACHED | (uint32_t)number, __ATOMIC_RELEASE);
+    uint32_t layout = heap_types[number]->layout;
+    __atomic_store_n(type->run, layout != 0 ? layout + 1 : HEAP_TYPE_CACHED | (uint32_t)number, __ATOMIC_RELEASE);
     return number;
 }
 
 const struct heap_type *heap_type_of(struct thread *self, const struct grey_type *type)
 {
-    /* acquire: as above */
-    uint32_t cached = __atomic_load_n(type->run, __ATOMIC_ACQUIRE);
-    if (LIKELY(cached != 0))
-        return types[cached & TYPE_CACHED ? cached & ~TYPE_CACHED : heap_layouts[cached - 1].type];
+    const struct heap_type *known = heap_type_known(type);
+    if (LIKELY(known != NULL))
+        return known;
     thread_enter(self); /* the lock's owner can't be held up by a round */
     int64_t number = type_intern(type);
     thread_leave(self);
-    return number >= 0 ? types[number] : NULL;
+    return number >= 0 ? heap_types[number] : NULL;
 }

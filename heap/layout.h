@@ -4,7 +4,6 @@
 
 #include "heap/heap.h"
 
-#define TYPE_CACHED ((uint32_t)1 << 31)
 
 void layouts_init(void);
 void layouts_fork_child(void);

@@ -392,7 +392,10 @@ GREY_API bool grey_drop(grey_handle handle);
  * bumped out of chunks of 8 MiB.  Freed chunks that were full fault on access, instead of corrupting what
  * comes next, and their addresses are used again only when a whole cycle has found no pointer into them; a
  * chunk that was not full goes to the next arena, which continues behind what is there, so there a use after
- * free may go unnoticed (GREY_DEBUG=arenastrict=1 faults it too) (UA-22..UA-29).
+ * free may go unnoticed (GREY_DEBUG=arenastrict=1 faults it too) (UA-22..UA-29).  If nobody else handles SIGSEGV
+ * when Grey starts, or with GREY_DEBUG=arenafault=1, a handler says on standard error which arena it was, where
+ * it was made and where freed, and passes the signal on.  A handler that the program installs later replaces
+ * that one (TR-18).
  *
  * Objects in an arena keep heap objects alive, and their stores go through grey_store like all others.  They
  * have no cleanups, finalizers, weak references or pins: ENOTSUP (UA-18, UA-21, UA-33, UA-34).

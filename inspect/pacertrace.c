@@ -1,14 +1,15 @@
-/* inspect/pacertrace.c -- GREY_DEBUG=gcpacertrace=1: what the pacer planned for a cycle, and how it came out (TR-2).
+/* inspect/pacertrace.c -- GREY_DEBUG=gcpacertrace=1: what the pacer planned for a cycle, and how it came out
+ * (TR-2).
  *
  *     pacer: assist ratio=0.312500 (scan 19 MB in 38->39 MB)
  *     pacer: 25% CPU (25 exp.) for 20894720+8192+32768 B work (20935680 B exp.) in 39976960 B -> 41811968 B
  *     (goal -1024, cons/mark 0.031250), next 39976960 B -> 41812992 B
  *
- * the second in one line.  First the scan work that each byte allocated owed when the cycle began, for the work
- * that was expected and the way from live to goal.  Then: share of the planned processors that workers and
- * assists had; work in the heap, in stacks, in roots, and what was expected of all three; live bytes at start
- * and end, and how far the end was from the goal; the cons/mark ratio that the cycle measured; and the next
- * trigger and goal.  "limited": the goal was the memory limit's; "limiter on": threads did not assist.
+ * the second in one line.  First the scan work that each byte allocated owed when the cycle began, for the
+ * work that was expected and the way from live to goal.  Then: share of the planned processors that workers
+ * and assists had; work in the heap, in stacks, in roots, and what was expected of all three; live bytes at
+ * start and end, and how far the end was from the goal; the cons/mark ratio that the cycle measured; and the
+ * next trigger and goal.  "limited": the goal was the memory limit's; "limiter on": threads did not assist.
  */
 #include "inspect/inspect.h"
 #include "inspect/text.h"

@@ -205,11 +205,14 @@ bool tracer_stack_word(struct tracer *tracer, uintptr_t word)
 
 /* ---- scanning ------------------------------------------------------------------------------------------------ */
 
+/* acquire: pairs with the release in grow (pages.c), which mapped the tables.  A function of its own, which is
+ * not put into those that ThreadSanitizer does not see: it must see this. */
+static inline size_t heap_extent(void) { return atomic_load_explicit(&heap.extent, memory_order_acquire); }
+
 OS_UNSANITIZED void tracer_words(struct tracer *tracer, const void *start, size_t size)
 {
     uintptr_t base = (uintptr_t)heap.base;
-    /* acquire, here and below: pairs with the release in grow (pages.c), which mapped the tables */
-    size_t extent = atomic_load_explicit(&heap.extent, memory_order_acquire);
+    size_t extent = heap_extent();
     struct outside outside = tracer->outside;
     const volatile uintptr_t *slot = start, *end = slot + size / sizeof(uintptr_t);
     for (; slot < end; slot++) {
@@ -225,7 +228,7 @@ OS_UNSANITIZED void tracer_words(struct tracer *tracer, const void *start, size_
 static OS_UNSANITIZED void scan_pointers(struct tracer *tracer, uintptr_t at, size_t size)
 {
     uintptr_t base = (uintptr_t)heap.base;
-    size_t extent = atomic_load_explicit(&heap.extent, memory_order_acquire);
+    size_t extent = heap_extent();
     struct outside outside = tracer->outside;
     const volatile uintptr_t *slot = (const volatile uintptr_t *)at, *end = slot + size / sizeof(uintptr_t);
     for (; slot < end; slot++) {
@@ -241,7 +244,7 @@ static OS_UNSANITIZED void scan_pointers(struct tracer *tracer, uintptr_t at, si
 static OS_UNSANITIZED void scan_mask(struct tracer *tracer, uintptr_t at, uint64_t mask)
 {
     uintptr_t base = (uintptr_t)heap.base;
-    size_t extent = atomic_load_explicit(&heap.extent, memory_order_acquire);
+    size_t extent = heap_extent();
     struct outside outside = tracer->outside;
     const volatile uintptr_t *words = (const volatile uintptr_t *)at;
     for (; mask != 0; mask &= mask - 1) {
@@ -264,7 +267,7 @@ static OS_UNSANITIZED void scan_typed(struct tracer *tracer, uintptr_t object, s
                                       const struct heap_type *type)
 {
     uintptr_t base = (uintptr_t)heap.base;
-    size_t extent = atomic_load_explicit(&heap.extent, memory_order_acquire);
+    size_t extent = heap_extent();
     struct outside outside = tracer->outside;
     if (type->size % sizeof(uintptr_t) != 0) { /* later elements are not aligned: no word is a pointer */
         if (from >= type->size)

@@ -23,7 +23,8 @@
  *   M_NOREGIONCHECK   no look at request after a blocking region
  *   M_NOWAITHELD      leaving a region does not wait while HELD
  *   M_CLEARLATE       the answer is counted first, and request cleared after that
- *   M_NOSIGNAL        the collector relies on polls */
+ *   M_NOSIGNAL        the collector relies on polls
+ *   M_NOLOOKAGAIN     the collector, once it holds a blocked thread, does not look at request again */
 #define RUNNING 0
 #define BLOCKED 1
 #define HELD    2
@@ -137,7 +138,13 @@ out:   handler_ticket = 0; in_handler = 0
 
 /* On the thread's behalf: only between the two state changes, and only if it has not answered meanwhile. */
 inline act() {
-    if :: request != 0 -> d_step { BEGIN }; request = 0; d_step { FINISH } :: else fi;
+    if
+#ifdef M_NOLOOKAGAIN
+    :: d_step { BEGIN }; request = 0; d_step { FINISH }
+#else
+    :: request != 0 -> d_step { BEGIN }; request = 0; d_step { FINISH } :: else
+#endif
+    fi;
     state = BLOCKED
 }
 active proctype collector() {
@@ -157,7 +164,10 @@ active proctype collector() {
        fi;
        do
        :: counted -> break
-       :: atomic { state == BLOCKED && !counted -> state = HELD }; act()
+       :: request != 0 ->           /* the look and the CAS are two */
+          if :: atomic { state == BLOCKED -> state = HELD }; act()
+             :: counted
+          fi
        od
     od
 }

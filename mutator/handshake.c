@@ -13,7 +13,9 @@
  *   - collector: CAS(BLOCKED -> HELD), the same things, release.
  *
  * Exactly one of them clears the request and takes it off the outstanding count: the first two run on the
- * same thread and exclude each other by busy; the third holds the state word, on which leaving waits.
+ * same thread and exclude each other by busy; the third holds the state word, on which leaving waits, and
+ * looks at the request again once it holds it.  For a thread that it saw running and asked may have answered
+ * and gone into a region since; counted twice, it would stand for another thread, whose stack nobody has.
  *
  * Order.  The answer's release of the request word makes every heap store before it visible to the
  * collector, which acquires the count.  Handing over comes before it (m_nobufcount, m_blockedbuf).
@@ -53,8 +55,11 @@ static void take_off(struct thread *thread)
     /* release: pairs with the collector's acquire of outstanding; every store of the thread before its
      * answer is visible to who has seen the count */
     atomic_store_explicit(&thread->request, 0, memory_order_release);
-    if (atomic_fetch_sub_explicit(&outstanding, 1, memory_order_acq_rel) == 1)
+    uint32_t before = atomic_fetch_sub_explicit(&outstanding, 1, memory_order_acq_rel);
+    if (before == 1)
         os_wake(&outstanding, 1);
+    else if (UNLIKELY(before == 0))
+        os_internal(thread, "a handshake was answered more often than asked");
 }
 
 struct answer {
@@ -238,16 +243,22 @@ static void copy_for(struct thread *thread)
     shade_hand_over(thread, false);
 }
 
-/* List lock.  True if the thread was in a region and has been answered for.  Who is kept HELD from an
+/* List lock.  True if the thread was in a region, so that it has been answered for.  Who is kept HELD from an
  * earlier answer (stoptheworld's rounds come after its stop) is still ours. */
 static bool answer_for(struct thread *thread)
 {
     uint32_t state = THREAD_BLOCKED;
+    HOOK(ANSWER_FOR, thread);
     /* acq: pairs with become_blocked's release */
     if (!thread->held_blocked &&
         !atomic_compare_exchange_strong_explicit(&thread->state, &state, THREAD_HELD, memory_order_acq_rel,
                                                  memory_order_relaxed))
         return false;
+    if (atomic_load_explicit(&thread->request, memory_order_relaxed) ==
+        0) { /* by itself, before the region */
+        hold_state_release(thread);
+        return true;
+    }
     if (atomic_load_explicit(&kind, memory_order_relaxed) == ASK_STACK)
         copy_for(thread);
     os_count(OS_COUNT_handshakes, 1);

@@ -12,8 +12,7 @@
 /* name, default, lowest, highest, what it does */
 #define OS_DEBUG_FLAGS(X)                                                                                    \
     X(gctrace, 0, 0, 1, "one line on standard error for each cycle")                                         \
-    X(gcpacertrace, 0, 0, 1,                                                                                 \
-      "two lines on standard error for each cycle: what was planned, how it came out")                       \
+    X(gcpacertrace, 0, 0, 1, "two lines on standard error for each cycle: the plan, the outcome")            \
     X(stoptheworld, 0, 0, 2, "hold all threads for the cycle; 2: for its sweep too")                         \
     X(checkmark, 0, 0, 1, "mark again from scratch, all threads held, and compare")                          \
     X(clobberfree, 0, 0, 1, "fill freed objects with 0xdeadbeef")                                            \

@@ -21,8 +21,8 @@ struct gather {
     size_t n;
 };
 
-/* With the key locked: replies with an array of n values, and then the values.  False: there is no memory, which
- * was answered. */
+/* With the key locked: replies with an array of n values, and then the values.  False: there is no memory,
+ * which was answered. */
 bool gather_begin(struct gather *gather, struct call *call, size_t n);
 void gather_add(struct gather *gather, const struct bytes *value);
 

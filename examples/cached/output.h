@@ -4,9 +4,9 @@
  * remembers the value and the place in the text where it belongs, and the socket gets both as one vector.
  * That is safe because values never change, and because each is pinned from then until the write is done.
  *
- * An output is malloc memory, and so is what libuv keeps while it writes: the collector looks at neither.  The
- * pins hold the values, in the heap or in a mapped file alike.  They are the output's pinner's, a heap object
- * that is held by its handle, which is a number and may lie anywhere.
+ * An output is malloc memory, and so is what libuv keeps while it writes: the collector looks at neither. 
+ * The pins hold the values, in the heap or in a mapped file alike.  They are the output's pinner's, a heap
+ * object that is held by its handle, which is a number and may lie anywhere.
  */
 #ifndef CACHED_OUTPUT_H
 #define CACHED_OUTPUT_H

@@ -1,15 +1,16 @@
 /* connection.c -- one request after the other: read, run, answer, free.
  *
- * A connection is malloc memory and belongs to libuv's callbacks.  It holds bytes, numbers, and no heap pointer.
+ * A connection is malloc memory and belongs to libuv's callbacks.  It holds bytes, numbers, and no heap
+ * pointer.
  *
- * The life of an arena is one function, answer().  Nothing made for a request is in use after it, so the arena
- * is freed there, on each way out, and the next request, of whatever connection of this thread, goes on in the
- * same chunk.  What the socket would not take at once is cloned into the heap, and for as long as libuv writes
- * it (libuv keeps its pointers in malloc memory, where no collector looks) it is held by a handle: a number,
- * which the connection may well keep.
+ * The life of an arena is one function, answer().  Nothing made for a request is in use after it, so the
+ * arena is freed there, on each way out, and the next request, of whatever connection of this thread, goes
+ * on in the same chunk.  What the socket would not take at once is cloned into the heap, and for as long as
+ * libuv writes it (libuv keeps its pointers in malloc memory, where no collector looks) it is held by a
+ * handle: a number, which the connection may well keep.
  *
- * While a response is being written the connection's next requests wait, and when enough of them have come its
- * input is no longer read: a client that sends without reading is held back by TCP.
+ * While a response is being written the connection's next requests wait, and when enough of them have come
+ * its input is no longer read: a client that sends without reading is held back by TCP.
  */
 #include "connection.h"
 

@@ -1,7 +1,8 @@
 /* json.c -- reading and cloning trees.
  *
- * The reader makes an object for each value as it comes upon it and frees none, not even when it finds an error
- * in the middle: the request's memory is freed as a whole.  That is what makes arenas pleasant, besides fast.
+ * The reader makes an object for each value as it comes upon it and frees none, not even when it finds an
+ * error in the middle: the request's memory is freed as a whole.  That is what makes arenas pleasant,
+ * besides fast.
  *
  * A tree that shall outlive its request is cloned into the heap, node by node.  grey_arena_clone makes a
  * shallow copy, so whatever the copy points to is cloned too and stored into it, with grey_store.

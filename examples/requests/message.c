@@ -1,8 +1,9 @@
 /* message.c -- http_parser's callbacks note positions; see message.h.
  *
- * Positions count from the start of the input, which may move when it grows.  The pieces that the parser hands
- * out of one thing are side by side, except of a chunked body, whose pieces are moved together, and of a
- * header value that was folded over several lines, which becomes one with blanks for the line ends (request.c).
+ * Positions count from the start of the input, which may move when it grows.  The pieces that the parser
+ * hands out of one thing are side by side, except of a chunked body, whose pieces are moved together, and of
+ * a header value that was folded over several lines, which becomes one with blanks for the line ends
+ * (request.c).
  */
 #include "message.h"
 

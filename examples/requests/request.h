@@ -33,9 +33,9 @@ struct request {
     struct response *response;
 };
 
-/* A request from a message that is whole, made in this memory, which stays where it is (on the caller's stack)
- * and is closed to free the request and all that was made for it.  NULL, and an errno value in *error: EINVAL
- * the URL can't be understood; ENOMEM. */
+/* A request from a message that is whole, made in this memory, which stays where it is (on the caller's
+ * stack) and is closed to free the request and all that was made for it.  NULL, and an errno value in
+ * *error: EINVAL the URL can't be understood; ENOMEM. */
 struct request *request_new(struct memory *memory, const struct message *message, int *error);
 
 /* NULL: there is none of this name.  Header names are the same in upper and lower case. */

@@ -120,8 +120,8 @@ static int compare(const void *left, const void *right)
     return order != 0 ? order : (a->size > b->size) - (a->size < b->size);
 }
 
-/* In an order that only depends on the words.  qsort knows nothing of barriers, so the list is a leaf, where the
- * collector doesn't look: each word is held by its chain. */
+/* In an order that only depends on the words.  qsort knows nothing of barriers, so the list is a leaf, where
+ * the collector doesn't look: each word is held by its chain. */
 static struct word_slot *sort_words(struct request *request, const struct words *words)
 {
     struct word_slot *sorted = memory_array(request->memory, &sorted_type, words->n);

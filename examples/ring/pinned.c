@@ -3,10 +3,12 @@
  * A C interface that works in the background keeps what it was given where no collector looks.  Until it has
  * answered, that must be kept alive by call:
  *
- *     user_data    a handle (grey_hold): a number, so that it can lie anywhere, and never given twice, so that
+ *     user_data    a handle (grey_hold): a number, so that it can lie anywhere, and never given twice, so
+ *     that
  *                  an answer that comes late or twice is known as such
  *     the read     what the handle holds, with all it points to: pinner and iovecs
- *     the buffers  in the iovecs, which are a leaf object: the kernel's format, and the kernel reads them; the
+ *     the buffers  in the iovecs, which are a leaf object: the kernel's format, and the kernel reads them;
+ *     the
  *                  collector doesn't.  So each buffer is pinned.  One pinner has them all, and one call lets
  *                  them go
  *
@@ -14,8 +16,8 @@
  * collector sees them, unpin, drop the handle.
  *
  * Meanwhile the main thread collects, one cycle after the other: a buffer that is not kept is free within
- * milliseconds and is given to the next read of any thread, and one of the two reads the wrong part of the file.
- * Every word that was read is checked, when it has come and again later.
+ * milliseconds and is given to the next read of any thread, and one of the two reads the wrong part of the
+ * file. Every word that was read is checked, when it has come and again later.
  */
 #include "file.h"
 #include "queue.h"

@@ -1,8 +1,8 @@
 /* queue.c -- io_uring, or two threads with a list of reads each way.
  *
- * Everything here is malloc memory or the kernel's.  The threads are made with pthread_create and never attached:
- * the collector reads neither their stacks nor their registers, and they are never stopped.  They may do that
- * as long as they touch bytes only, and somebody else sees to it that the bytes stay.
+ * Everything here is malloc memory or the kernel's.  The threads are made with pthread_create and never
+ * attached: the collector reads neither their stacks nor their registers, and they are never stopped.  They
+ * may do that as long as they touch bytes only, and somebody else sees to it that the bytes stay.
  */
 #define _GNU_SOURCE
 #include "queue.h"
@@ -107,8 +107,8 @@ void queue_read(struct queue *queue, int file, const struct iovec *vector, unsig
     }
     struct io_uring_sqe *entry = io_uring_get_sqe(&queue->uring); /* there is one: less than depth are used */
     io_uring_prep_readv(entry, file, vector, n, offset);
-    /* Half of them are left to a thread of the kernel's, so that they are really in flight although the file is
-     * in memory. */
+    /* Half of them are left to a thread of the kernel's, so that they are really in flight although the file
+     * is in memory. */
     entry->flags |= user_data % 2 != 0 ? IOSQE_ASYNC : 0;
     entry->user_data = user_data;
 }

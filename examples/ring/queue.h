@@ -1,8 +1,9 @@
 /* queue.h -- reads in flight, as a C library offers them: it is given addresses and a number, and keeps them
  * where no collector looks.
  *
- * Two kinds: io_uring; and, where that is not permitted, threads that call preadv, which Grey knows nothing of.
- * What the addresses point to has to stay until the completion was taken.  One thread at a time on one queue.
+ * Two kinds: io_uring; and, where that is not permitted, threads that call preadv, which Grey knows nothing
+ * of. What the addresses point to has to stay until the completion was taken.  One thread at a time on one
+ * queue.
  */
 #ifndef RING_QUEUE_H
 #define RING_QUEUE_H

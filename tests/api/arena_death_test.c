@@ -293,8 +293,9 @@ static void make_and_drop(void *unused)
         struct node *node = grey_arena_new_object(arena, &node_type);
         CHILD_CHECK(node != NULL);
         node->number = (uintptr_t)i;
-        if (i % 10 == 0) /* the collector has a processor for some of the time */
-            usleep(500);
+        /* On a busy machine the collector may not have had a processor for a while. */
+        for (int ms = 0; i % 10 == 0 && heap_figures().arenas > 400 && ms < 20000; ms++)
+            usleep(1000);
     }
 }
 
@@ -308,7 +309,7 @@ static void many_lost(void **unused)
     uint64_t chunks = figures.arena_chunks_active + figures.arena_chunks_reusable +
                       figures.arena_chunks_pending + figures.arena_chunks_quarantined +
                       figures.arena_chunks_ready;
-    assert_true(chunks < 1000);
+    assert_true(chunks < 1000); /* of 3,000 */
     forget();
 }
 

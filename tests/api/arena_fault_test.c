@@ -1,9 +1,10 @@
-/* tests/api/arena_fault_test.c -- access to freed arenas: what the fault handler says, and that the signal goes
- * where it would have gone without it.
+/* tests/api/arena_fault_test.c -- access to freed arenas: what the fault handler says, and that the signal
+ * goes where it would have gone without it.
  *
- * Requirements: TR-18, UA-22, UA-27, UA-28, UA-29.  Each access is in a child (support_child.h), which first
- * writes the address that it is about to touch; so the message can be compared with it.  With a sanitizer the
- * default action is the sanitizer's own handler, which exits with a report instead of dying of the signal.
+ * Requirements: TR-18, UA-22, UA-27, UA-28, UA-29.  Each access is in a child (support_child.h), which
+ * first writes the address that it is about to touch; so the message can be compared with it.  With a
+ * sanitizer the default action is the sanitizer's own handler, which exits with a report instead of dying
+ * of the signal.
  */
 #include "support_child.h"
 #include "support_heap.h"
@@ -21,7 +22,7 @@
 
 enum { MIB = 1 << 20, CHUNK = 8 * MIB, HANDLED = 42, SANITIZED = OS_ASAN || OS_TSAN };
 
-/* ---- accesses, in a child ------------------------------------------------------------------------------- */
+/* ---- accesses, in a child ------------------------------------------------------------------------------ */
 
 /* No sanitizer looks: it's the kernel that must notice. */
 static OS_UNSANITIZED char read_byte(const volatile char *p) { return *p; }
@@ -29,7 +30,8 @@ static OS_UNSANITIZED void write_byte(volatile char *p) { *p = 1; }
 
 static void expect(const volatile char *p) { dprintf(STDERR_FILENO, "expect %p\n", (const void *)p); }
 
-/* The first object of an arena with one chunk full and another begun; 1 MiB each, and all of it can be used. */
+/* The first object of an arena with one chunk full and another begun; 1 MiB each, and all of it can be
+ * used. */
 static char *fill(struct grey_arena *arena)
 {
     char *first = NULL;
@@ -77,8 +79,8 @@ static void reads_first_byte(void) { touch(freed_chunk(), 0); }
 static void reads_last_byte(void) { touch(freed_chunk() + CHUNK - 1, 0); }
 static void writes_last_byte(void) { touch(freed_chunk() + CHUNK - 1, 1); }
 
-/* The marker does not come this way: a heap object points there, and cycles go on (UA-35).  Nor does it help that
- * nobody points there any more: until the addresses are used again they fault. */
+/* The marker does not come this way: a heap object points there, and cycles go on (UA-35).  Nor does it
+ * help that nobody points there any more: until the addresses are used again they fault. */
 static void reads_after_cycles(void)
 {
     char **slot = grey_alloc(sizeof(*slot));
@@ -122,8 +124,10 @@ static void reads_one_of_many(void)
     grey_arena_free(arena[1]);
     grey_arena_free(arena[3]);
     settle();
-    for (int i = 0; i < 5; i += 2)
+    for (int i = 0; i < 5; i += 2) {
         CHILD_CHECK(read_byte(p[i]) == 1); /* of the others nothing faults */
+        grey_keep_alive(arena[i]);
+    }
     dprintf(STDERR_FILENO, "of arena %p\n", (void *)arena[3]);
     touch(p[3], 0);
 }
@@ -209,7 +213,7 @@ static void queued(void)
         pause();
 }
 
-/* ---- what is expected of the message ---------------------------------------------------------------------- */
+/* ---- what is expected of the message ------------------------------------------------------------------- */
 
 /* Child `name` with these debug options and those of the test's own environment. */
 static const struct child_end *run(const char *name, const char *debug)
@@ -259,7 +263,7 @@ static void assert_message(const struct child_end *end, const char *name, bool l
     must_find(at, ", cycle ", name);
 }
 
-/* ---- the handler alone --------------------------------------------------------------------------------------- */
+/* ---- the handler alone --------------------------------------------------------------------------------- */
 
 /* UA-27 */
 static void says_which_arena(void **state)
@@ -361,7 +365,7 @@ static void by_default(void **state)
         assert_message(end, "default", false);
 }
 
-/* ---- with another handler -------------------------------------------------------------------------------- */
+/* ---- with another handler ------------------------------------------------------------------------------ */
 
 static const volatile char *expected;
 static struct sigaction before;
@@ -520,7 +524,7 @@ static void ignored(void **state)
     assert_message(end, "ignored_fault", false);
 }
 
-/* ---- installed, taken off, replaced ------------------------------------------------------------------------- */
+/* ---- installed, taken off, replaced -------------------------------------------------------------------- */
 
 static bool same_action(const struct sigaction *a, const struct sigaction *b)
 {
@@ -591,7 +595,7 @@ static void lives_beside_others(void **state)
     assert_null(strstr(end->message, "grey:"));
 }
 
-/* ---- a foreign region that was unmapped too early --------------------------------------------------------- */
+/* ---- a foreign region that was unmapped too early ------------------------------------------------------ */
 
 static void no_cleanup(uintptr_t start, size_t size, void *arg) { (void)start, (void)size, (void)arg; }
 
@@ -620,7 +624,7 @@ static void names_a_foreign_region(void **state)
     must_find(end->message, "call grey_foreign_release first\n", "region");
 }
 
-/* ------------------------------------------------------------------------------------------------------------ */
+/* -------------------------------------------------------------------------------------------------------- */
 
 #define CASE(f)                                                                                              \
     {                                                                                                        \

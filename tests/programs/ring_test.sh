@@ -4,9 +4,9 @@
 #
 # usage: ring_test.sh BUILD_DIRECTORY
 #
-# The programs check themselves: every word that was read, all rings closed, all buffers back, no descriptor and
-# no pin left.  This script looks at their figures again, so that a run in which nothing happened doesn't pass.
-# GREY_TEST_SECONDS (1) is how long each run reads.  Skipped (77) where io_uring isn't permitted, except
+# The programs check themselves: every word that was read, all rings closed, all buffers back, no descriptor
+# and no pin left.  This script looks at their figures again, so that a run in which nothing happened doesn't
+# pass. GREY_TEST_SECONDS (1) is how long each run reads.  Skipped (77) where io_uring isn't permitted, except
 # ring_pinned, which does without.
 set -u
 

@@ -1,19 +1,20 @@
-/* tests/stress/accounting_test.c -- what Grey says of its memory against what the kernel says (OS-5, OS-21, TR-7).
+/* tests/stress/accounting_test.c -- what Grey says of its memory against what the kernel says (OS-5, OS-21,
+ * TR-7).
  *
  * Threads allocate and drop objects of all sizes, register and release foreign regions, and fill, free and
- * lose arenas, under cycles back to back, while memory is given back now and then.  Meanwhile the figures are
- * sampled against the ledger of debug builds and against /proc/self/smaps_rollup; and at times everybody stands
- * still, and then they must agree to the byte:
+ * lose arenas, under cycles back to back, while memory is given back now and then.  Meanwhile the figures
+ * are sampled against the ledger of debug builds and against /proc/self/smaps_rollup; and at times
+ * everybody stands still, and then they must agree to the byte:
  *
  *     the classes' sum = the total = what the ledger holds
  *     pages of spans + free + released = the heap's class
- *     the total = the size of the mappings that are named "grey: ...", where the kernel keeps names (5.17); and in
- *     any case it grew by as much as the process's private anonymous memory did
+ *     the total = the size of the mappings that are named "grey: ...", where the kernel keeps names (5.17)
+ *     what it grew by = what the process's private anonymous memory grew by
  *     resident <= Ready, with huge pages <= mapped: those are filled whole; and >= what the threads hold
  *
- * Regions are shared mappings and nothing here calls malloc while it is measured, so that what is private and
- * anonymous is Grey's, but for stacks and the C library's, which have a share at the start.  Sanitizers have
- * much memory of that kind themselves: there, the kernel isn't asked.
+ * Regions are shared mappings and nothing here calls malloc while it is measured, so that what is private
+ * and anonymous is Grey's, but for stacks and the C library's, which have a share at the start.  Sanitizers
+ * have much memory of that kind themselves: there, the kernel isn't asked.
  */
 #include "support_heap.h"
 #include "support_stress.h"
@@ -40,7 +41,7 @@ static const size_t ledger_room = 0;
 #endif
 static const size_t region_bytes = (size_t)256 << 10;
 
-/* ---- what the kernel says ------------------------------------------------------------------------------- */
+/* ---- what the kernel says ------------------------------------------------------------------------------ */
 
 /* Bytes.  The file is read into a buffer of our own: stdio would allocate. */
 struct kernel {
@@ -105,7 +106,7 @@ static bool kernel_names_mappings(void)
     return kernel.named_size != 0;
 }
 
-/* ---- the threads ---------------------------------------------------------------------------------------- */
+/* ---- the threads --------------------------------------------------------------------------------------- */
 
 static atomic_bool closed;           /* the gate at which all stand still */
 static _Atomic unsigned at_the_gate; /* of the workers */
@@ -215,14 +216,15 @@ static void *work(void *arg)
     return NULL;
 }
 
-/* ---- under load ----------------------------------------------------------------------------------------- */
+/* ---- under load ---------------------------------------------------------------------------------------- */
 
 static size_t base_anonymous; /* before the library was up */
 static bool huge;             /* pages may be filled beyond what is Ready */
 
 static size_t limit_of_resident(void) { return (huge ? os_mapped_total() : os_mapped_ready()) + slack; }
 
-/* Figures of different moments: a difference must be one that passes, so that it is gone when one looks again. */
+/* Figures of different moments: a difference must be one that passes, so that it is gone when one looks
+ * again. */
 static void sample_resident(void)
 {
     struct kernel kernel;
@@ -262,7 +264,7 @@ static void sample_stats(void)
                  (unsigned long long)stats.metadata, (unsigned long long)stats.released);
 }
 
-/* ---- at rest -------------------------------------------------------------------------------------------- */
+/* ---- at rest ------------------------------------------------------------------------------------------- */
 
 static bool have_first;
 static size_t first_private, first_total;
@@ -331,7 +333,7 @@ static void rest(void)
         usleep(1000);
 }
 
-/* ---- the program ---------------------------------------------------------------------------------------- */
+/* ---- the program --------------------------------------------------------------------------------------- */
 
 static void make_maps(void)
 {

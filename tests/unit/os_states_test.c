@@ -1,8 +1,9 @@
 /* tests/unit/os_states_test.c -- the four states of memory: every transition, and the figures they move.
  *
- * Requirements: OS-1 to OS-7, OS-13, OS-21.  The transitions are one table, each call in each state; the illegal
- * ones must die in debug builds (OS-3) and name the state that they found, each in a child of its own.  The figures are also checked by a
- * random walk against a model, and in debug builds against the ledger.
+ * Requirements: OS-1 to OS-7, OS-13, OS-21.  The transitions are one table, each call in each state; the
+ * illegal ones must die in debug builds (OS-3) and name the state that they found, each in a child of its
+ * own.  The figures are also checked by a random walk against a model, and in debug builds against the
+ * ledger.
  */
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE

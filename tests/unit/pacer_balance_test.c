@@ -1,9 +1,9 @@
-/* tests/unit/pacer_balance_test.c -- the square-root rule (GREY_DEBUG=balance=1, TU-5): the figures, its bounds,
- * and what it is for, in simulation (pacer_model.h).
+/* tests/unit/pacer_balance_test.c -- the square-root rule (GREY_DEBUG=balance=1, TU-5): the figures, its
+ * bounds, and what it is for, in simulation (pacer_model.h).
  *
- * What it is for: of all ways to divide the same memory between programs, the rule's takes the least processor
- * time for collecting.  So two programs under the percent rule, with their percentage chosen such that both
- * together have as much memory as under the square-root rule, must take more.
+ * What it is for: of all ways to divide the same memory between programs, the rule's takes the least
+ * processor time for collecting.  So two programs under the percent rule, with their percentage chosen such
+ * that both together have as much memory as under the square-root rule, must take more.
  */
 #include "pacer_model.h"
 

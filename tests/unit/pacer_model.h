@@ -1,4 +1,5 @@
-/* tests/unit/pacer_model.h -- a program with a collector, simulated on a fake clock, for the tests of the pacer.
+/* tests/unit/pacer_model.h -- a program with a collector, simulated on a fake clock, for the tests of the
+ * pacer.
  *
  * The model is ideal where a real program is noisy, and right about what the pacer decides.  A cycle begins
  * at the trigger.  In steps of half a millisecond the processors are divided between marking and the

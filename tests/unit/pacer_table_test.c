@@ -1,9 +1,9 @@
 /* tests/unit/pacer_table_test.c -- the pacer under every workload of the table in docs/requirements.md,
  * section 10 ("TestGcPacer"), with the bounds given there.
  *
- * 50 to 100 cycles on 8 processors, all of them simulated (pacer_model.h).  A load is what the program does in
- * cycle i; a check looks at all cycles up to n.  Where rates are random each workload runs with many seeds.
- * Requirements: PC-1 .. PC-5, PC-7, PC-11.
+ * 50 to 100 cycles on 8 processors, all of them simulated (pacer_model.h).  A load is what the program does
+ * in cycle i; a check looks at all cycles up to n.  Where rates are random each workload runs with many
+ * seeds. Requirements: PC-1 .. PC-5, PC-7, PC-11.
  */
 #include "pacer_model.h"
 

@@ -114,7 +114,7 @@ static void trigger(void **unused)
     assert_int_equal(pacer.trigger, 40 * MIB - 4 * MIB - MIB / 2);
 }
 
-/* PC-4: the ratio is remembered for as many cycles as the history has, and what can't tell changes nothing. */
+/* PC-4: the ratio is remembered for as many cycles as the history has, and what can't tell is no cycle. */
 static void history(void **unused)
 {
     (void)unused;

@@ -55,8 +55,8 @@ static void persistent_alignment_table(void **state)
     }
 }
 
-/* Every alignment with every size up to some, interleaved at random, so that each follows each other: aligned,
- * zero, never overlapping, and counted to the byte. */
+/* Every alignment with every size up to some, interleaved at random, so that each follows each other:
+ * aligned, zero, never overlapping, and counted to the byte. */
 static void persistent_every_alignment_and_size(void **state)
 {
     enum { ALIGNMENTS = 15, SIZES = 160, ALL = ALIGNMENTS * SIZES };
@@ -278,8 +278,8 @@ static void pool_reuses_last_freed_first(void **state)
     assert_int_equal(first_uses, 101);
 }
 
-/* UM-1, UM-16: what is freed goes to nobody but its pool, and never back to the system, so a reader that is late
- * still reads a slot.  The count and the figure tell use from room (UM-6). */
+/* UM-1, UM-16: what is freed goes to nobody but its pool, and never back to the system, so a reader that is
+ * late still reads a slot.  The count and the figure tell use from room (UM-6). */
 static void pool_never_gives_back(void **state)
 {
     enum { SLOTS = 2000 };
