@@ -277,7 +277,9 @@ int os_map(void *start, size_t size, enum os_class class, const char *name)
     _Atomic size_t *mapped = mapped_of(class);
     check_pages(start, size, "map");
     ledger_check(start, size, LEDGER_RESERVED, "map");
-    void *p = map_pages(start, size, READ_WRITE, MAP_FIXED);
+    /* Chunks of arenas merge into one mapping, mostly untouched, that may be larger than all memory; the kernel
+     * would refuse to fork such a process, were it accounted for. */
+    void *p = map_pages(start, size, READ_WRITE, MAP_FIXED | (class == OS_ARENAS ? MAP_NORESERVE : 0));
     if (p == NULL)
         return errno;
     if (p != start)

@@ -11,6 +11,7 @@
 #include "os/options.h"
 #include "os/os.h"
 
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/wait.h>
@@ -442,6 +443,8 @@ static void forks(void **unused)
         pid_t child = fork();
         if (child == 0)
             in_child();
+        if (child < 0)
+            fail_msg("no fork: error %d", errno);
         int status = -1;
         assert_int_equal(waitpid(child, &status, 0), child);
         assert_int_equal(status, 0);
