@@ -26,7 +26,7 @@ struct grey_stats heap_figures_at_rest(void)
         usleep(10000);
         struct grey_stats now = heap_figures();
         equal = memcmp(&before, &now, sizeof(now)) == 0 ? equal + 1 : 0;
-        if (equal == 5)
+        if (equal == 20)
             return now;
         before = now;
     }
