@@ -418,12 +418,12 @@ static bool holds_data(const struct chunk *chunk)
     return state != CHUNK_READY && state != CHUNK_QUARANTINE;
 }
 
-uint32_t arena_chunk_pieces(uint32_t number)
+uint32_t arena_chunk_pieces(uint32_t chunk)
 {
-    struct chunk *chunk = chunk_at(number);
-    if (!holds_data(chunk))
+    struct chunk *record = chunk_at(chunk);
+    if (!holds_data(record))
         return 0;
-    uint32_t low = atomic_load_explicit(&chunk->low, memory_order_acquire);
+    uint32_t low = atomic_load_explicit(&record->low, memory_order_acquire);
     return (low + ARENA_PIECE - 1) / ARENA_PIECE;
 }
 

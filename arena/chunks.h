@@ -26,11 +26,11 @@ struct chunk {
     _Atomic uint64_t quarantined_at; /* work_cycle when it faulted */
     _Atomic uint32_t state;          /* enum chunk_state */
     uint32_t next;
-    _Atomic uint32_t low;                 /* offset: below it lie objects that may hold pointers */
-    uint32_t high;                        /* offset: from it on lie leaf objects */
-    uint32_t stage;                       /* how far its memory was made ready */
-    uint32_t counted;                     /* in heap.chunks_live */
-    char *start;                          /* these two: from when it was first taken; for the fast path */
+    _Atomic uint32_t low; /* offset: below it lie objects that may hold pointers */
+    uint32_t high;        /* offset: from it on lie leaf objects */
+    uint32_t stage;       /* how far its memory was made ready */
+    uint32_t counted;     /* in heap.chunks_live */
+    char *start;          /* these two: from when it was first taken; for the fast path */
     _Atomic uint64_t *bits;
     _Atomic uintptr_t arena, made, freed; /* who freed it last, for messages; freed 0: the handle was lost */
 } __attribute__((aligned(128)));          /* low is written at each allocation: no neighbour's line */

@@ -65,6 +65,7 @@ static void commit(void)
     atomic_store_explicit(&limited_now, pacer.limited, memory_order_relaxed);
     atomic_store_explicit(&percent_now, pacer.percent, memory_order_relaxed);
     atomic_store_explicit(&limit_now, pacer.memory_limit, memory_order_relaxed);
+    scavenging_plan(pacer.goal, pacer.memory_limit);
 }
 
 /* ---- the collector's thread --------------------------------------------------------------------------- */
@@ -166,6 +167,8 @@ static int start_threads(void)
         error = mark_workers_start(mark_workers_plan(os_tuning.processors, (unsigned)os_debug.workers));
         if (error == 0)
             error = sweep_thread_start();
+        if (error == 0)
+            error = scavenging_start();
         sigset_t all, old;
         sigfillset(&all);
         sigdelset(&all, SIGSEGV); /* mutator_block_signal */
@@ -175,6 +178,7 @@ static int start_threads(void)
         pthread_sigmask(SIG_SETMASK, &old, NULL);
         atomic_store(&threads_up, error == 0);
         if (error != 0) {
+            scavenging_stop();
             sweep_thread_stop();
             mark_workers_stop();
         }
@@ -223,6 +227,7 @@ static int join_threads(void *unused)
     pthread_join(collector, NULL);
     mark_workers_stop();
     sweep_thread_stop();
+    scavenging_stop();
     return 0;
 }
 
@@ -278,6 +283,7 @@ void control_cycle_ended(struct pacer_cycle *measured)
     planned_allocated = allocated;
     struct pacer_memory memory = memory_now(true); /* may_sweep was just now */
     os_lock(&lock);
+    scavenging_note_end(pacer.goal);
     pacer_end_cycle(&pacer, measured, &memory);
     commit();
     os_unlock(&lock);
@@ -399,6 +405,7 @@ void control_ask_for_cycle(void)
 void control_allocated(struct thread *self, size_t bytes)
 {
     self->slow_paths++;
+    scavenging_allocated(bytes);
     bool marking = __atomic_load_n(&grey_phase_, __ATOMIC_RELAXED) != 0;
     if (os_debug.gcstress != 0 && self->slow_paths % (uint64_t)os_debug.gcstress == 0 && !marking)
         ask_for_cycle_after(cycle_number());
@@ -494,13 +501,13 @@ void grey_collect_start(void)
 void grey_trim(void)
 {
     grey_collect();
-    heap_release_free();
+    scavenging_release_all();
 }
 
 bool control_collect_for_memory(void)
 {
     collect(memory_wait_ns);
-    heap_release_free();
+    scavenging_release_all();
     return true;
 }
 
@@ -543,6 +550,7 @@ int grey_set_percent(int percent)
     pacer_commit(&pacer, &memory);
     commit();
     leave_lock();
+    scavenging_wake(false);
     start_if_reached();
     if (percent < 0) { /* PC-13 */
         struct wait_for wait = {0, UINT64_MAX};
@@ -566,6 +574,7 @@ size_t grey_set_memory_limit(size_t bytes)
         commit();
     }
     leave_lock();
+    scavenging_wake(false);
     start_if_reached();
     return old;
 }

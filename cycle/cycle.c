@@ -397,6 +397,7 @@ void cycle_run(struct cycle_request *request)
     control_cycle_ended(&measured);
     struct pacer pacer = control_pacer();
     sweep_begin(pacer.trigger > marked ? pacer.trigger - marked : 0);
+    scavenging_wake(true);
     if (os_debug.stoptheworld == 2) {
         sweep_finish(); /* SW-16 */
         sweep_the_rest();

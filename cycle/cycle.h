@@ -6,6 +6,7 @@
  *     fork.c      pthread_atfork
  *     pacer.c     goal, trigger, runway, assist ratio
  *     limiter.c   when assists stop; limiting.c keeps it up to date
+ *     scavenger.c how much free memory to give back, and how fast; scavenging.c gives it back
  *
  * May call all rooms but inspect/, which it reaches through events and calls set at start.
  */
@@ -63,6 +64,20 @@ bool limiting(void);              /* no assists (PC-14) */
 bool limiting_due(uint64_t now);  /* 10 ms have passed since it was updated */
 void limiting_look(bool at_once); /* updates it; else only if due */
 void limiting_begin(void);        /* at start and in a fork's child: there is one thread */
+
+/* ---- scavenging.c ----------------------------------------------------------------------------------------- */
+
+int scavenging_start(void); /* its thread */
+void scavenging_stop(void);
+void scavenging_park(void); /* fork */
+void scavenging_unpark(void);
+void scavenging_fork_child(void);
+/* The pacer's lock: a cycle has ended that had this goal; then, and whenever they change, goal and limit. */
+void scavenging_note_end(uint64_t goal);
+void scavenging_plan(uint64_t goal, size_t memory_limit);
+void scavenging_wake(bool cycle_ended);
+void scavenging_allocated(size_t bytes); /* SC-4; outside sections */
+void scavenging_release_all(void);       /* SC-7; outside sections */
 
 /* ---- start.c ---------------------------------------------------------------------------------------------- */
 

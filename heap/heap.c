@@ -11,6 +11,11 @@
 #include <errno.h>
 #include <string.h>
 #include <sys/resource.h>
+#if OS_ASAN
+#include <sanitizer/asan_interface.h>
+#else
+#define ASAN_UNPOISON_MEMORY_REGION(p, n) ((void)0)
+#endif
 
 #if OS_TSAN
 /* ThreadSanitizer's shadow leaves little room (docs/limits). */
@@ -60,6 +65,8 @@ int heap_init(void)
 
 void heap_shutdown(void)
 {
+    if (heap.base != NULL) /* the program may get the addresses next */
+        ASAN_UNPOISON_MEMORY_REGION(heap.base, atomic_load(&heap.extent));
     spans_shutdown();
     pages_shutdown();
     atomic_store(&heap.extent, 0);
@@ -124,6 +131,12 @@ void *grey_base(const void *p)
 }
 
 size_t heap_release_free(void) { return pages_release(); }
+size_t heap_release_some(enum heap_release way, size_t most, bool *more)
+{
+    return pages_release_some(way, most, more);
+}
+void heap_note_density(void) { pages_note_density(); }
+uint64_t heap_take_growth(void) { return pages_take_growth(); }
 
 /* Pages that a thread which is gone was making into spans. */
 void heap_give_up_building(struct thread *survivor)

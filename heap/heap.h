@@ -245,8 +245,22 @@ static inline bool span_in_use(const struct span *span)
     return place != SPAN_NONE && place != SPAN_BUILDING;
 }
 
+/* Which free pages go back to the system. */
+enum heap_release {
+    HEAP_RELEASE_BLOCKS, /* whole huge pages, of chunks that are not dense */
+    HEAP_RELEASE_PAGES,  /* all of chunks that are not dense */
+    HEAP_RELEASE_ALL,
+    HEAP_RELEASE_WAYS
+};
+/* Gives back about `most` bytes, by at most one madvise of at most 2 MiB, from the highest address; returns
+ * bytes.  *more: whether there may be others; 0 bytes with more to come: ask again.  A section of its own. */
+size_t heap_release_some(enum heap_release way, size_t most, bool *more);
 /* Gives free pages back to the system; returns bytes. */
 size_t heap_release_free(void);
+/* Which chunks are dense is found out anew (SC-5): a cycle is over, and its sweep.  The scavenger's thread. */
+void heap_note_density(void);
+/* Bytes that the heap was extended by since the last call. */
+uint64_t heap_take_growth(void);
 void heap_fork_child(void);
 
 /* What heap needs of higher rooms; cycle/start.c defines it. */

@@ -253,7 +253,8 @@ int64_t type_intern(const struct grey_type *type)
         return -1;
     }
     uint32_t layout = heap_types[number]->layout;
-    __atomic_store_n(type->run, layout != 0 ? layout + 1 : HEAP_TYPE_CACHED | (uint32_t)number, __ATOMIC_RELEASE);
+    __atomic_store_n(type->run, layout != 0 ? layout + 1 : HEAP_TYPE_CACHED | (uint32_t)number,
+                     __ATOMIC_RELEASE);
     return number;
 }
 

@@ -4,7 +4,6 @@
 
 #include "heap/heap.h"
 
-
 void layouts_init(void);
 void layouts_fork_child(void);
 unsigned class_of(size_t size);

@@ -7,29 +7,48 @@
  * level instead of five: a 1 TiB heap has 131,072 chunks, and nothing here is on a hot path).
  *
  * Two more bits a page: "dirty", it has held objects since it came from the system, so who takes it has
- * to zero it; "released", it was given back and costs nothing until used.
+ * to zero it; "released", it costs nothing until used: it was given back, or it was never used.  A new
+ * chunk is all released.
  *
- * Everything is under one lock, which is held for bitmaps and summaries and for mapping another chunk,
- * never while memory is zeroed.  Holders are in busy sections or collector threads.
+ * Huge pages.  The kernel backs a block of 2 MiB in which nothing is present by one huge page at the first
+ * touch, so with one page of a released block all of it comes back: the others are free then, and no longer
+ * released.  In a block of which a part was kept only what is touched comes back.  Giving back a part breaks
+ * the huge page for good (nothing but khugepaged makes it whole again), so whole blocks go first.
+ *
+ * Giving back goes in steps, from the highest address, since allocation fills from the lowest; a step
+ * is at most one block, so an allocation never waits for more than one madvise.  For each way to choose what
+ * to give back there is a page at and above which nothing is left for it, so that who asks often does not
+ * search the heap each time.  Freed pages raise it.
+ *
+ * Everything is under one lock, which is held for bitmaps and summaries, for mapping another chunk and for
+ * that madvise, never while memory is zeroed.  Holders are in busy sections or collector threads.
  */
 #include "heap/pages.h"
 #include "inspect/gauges.h"
+#include "os/options.h"
 
 #include <errno.h>
 #include <string.h>
 
 struct summary {
     uint16_t start, longest, end;
+    uint16_t dense; /* nearly full when the last cycle was over (pages_note_density) */
 };
 
-enum { WORDS = HEAP_CHUNK_PAGES / 64 };
+enum {
+    WORDS = HEAP_CHUNK_PAGES / 64,
+    BLOCK_PAGES = (2 << 20) >> GREY_PAGE_SHIFT, /* of a huge page */
+    DENSE_PAGES = HEAP_CHUNK_PAGES / 32 * 31,   /* 96.875 percent (SC-5) */
+    CHUNKS_AT_ONCE = 128                        /* looked at while the lock is held */
+};
 
 static struct os_lock pages_lock = OS_LOCK_INIT(OS_RANK_PAGES);
 static uint64_t *free_bits, *dirty_bits, *released_bits;
 static struct summary *summaries;
-static size_t n_chunks;    /* mapped */
-static size_t first_chunk; /* no free page below it */
-static _Atomic uint64_t n_free, n_released;
+static size_t n_chunks;                      /* mapped */
+static size_t first_chunk;                   /* no free page below it */
+static size_t releasable[HEAP_RELEASE_WAYS]; /* for each: nothing to release at or above this page */
+static _Atomic uint64_t n_free, n_released, n_grown;
 
 /* A flat table indexed by page or chunk: reserved for the whole heap, made ready as the heap grows. */
 struct table {
@@ -81,6 +100,15 @@ static int table_extend(int which, size_t chunks)
     return 0;
 }
 
+static void reset(void)
+{
+    n_chunks = first_chunk = 0;
+    memset(releasable, 0, sizeof(releasable));
+    atomic_store(&n_free, 0);
+    atomic_store(&n_released, 0);
+    atomic_store(&n_grown, 0);
+}
+
 int pages_init(void)
 {
     static const size_t per_chunk[TABLES] = {[TABLE_BITS] = HEAP_CHUNK_PAGES * sizeof(struct page_bits),
@@ -105,9 +133,7 @@ int pages_init(void)
     dirty_bits = (uint64_t *)tables[TABLE_DIRTY].start;
     released_bits = (uint64_t *)tables[TABLE_RELEASED].start;
     summaries = (struct summary *)tables[TABLE_SUMMARY].start;
-    n_chunks = first_chunk = 0;
-    atomic_store(&n_free, 0);
-    atomic_store(&n_released, 0);
+    reset();
     return 0;
 }
 
@@ -122,9 +148,7 @@ void pages_shutdown(void)
     if (heap.base != NULL)
         os_free(heap.base, heap.reserved, OS_HEAP, n_chunks << HEAP_CHUNK_SHIFT, ready);
     heap.base = NULL; /* pages_init that failed, and then heap_shutdown, both come here */
-    n_chunks = first_chunk = 0;
-    atomic_store(&n_free, 0);
-    atomic_store(&n_released, 0);
+    reset();
 }
 
 /* ---- bitmaps -------------------------------------------------------------------------------------- */
@@ -283,28 +307,58 @@ static bool grow(size_t pages)
     size_t size = chunks << HEAP_CHUNK_SHIFT;
     if (os_map(start, size, OS_HEAP, "grey: heap") != 0)
         return false;
-    if (os_used(start, size, size) != 0)
-        return false;
     os_huge(start, size);
     size_t first = n_chunks * HEAP_CHUNK_PAGES;
     bits_set(free_bits, first, chunks * HEAP_CHUNK_PAGES);
+    bits_set(released_bits, first, chunks * HEAP_CHUNK_PAGES);
     n_chunks += chunks;
     summarize_range(first, chunks * HEAP_CHUNK_PAGES);
     atomic_fetch_add_explicit(&n_free, chunks * HEAP_CHUNK_PAGES, memory_order_relaxed);
+    atomic_fetch_add_explicit(&n_released, chunks * HEAP_CHUNK_PAGES, memory_order_relaxed);
+    atomic_fetch_add_explicit(&n_grown, size, memory_order_relaxed);
     /* release: who sees the extent sees the tables mapped */
     atomic_store_explicit(&heap.extent, n_chunks << HEAP_CHUNK_SHIFT, memory_order_release);
     return true;
 }
 
+/* Pages [first, end) may be released now. */
+static void may_release(size_t end)
+{
+    end = (end + BLOCK_PAGES - 1) & ~(size_t)(BLOCK_PAGES - 1); /* a whole block may have come free */
+    for (int way = 0; way < HEAP_RELEASE_WAYS; way++)
+        if (releasable[way] < end)
+            releasable[way] = end;
+}
+
+static bool block_is(const uint64_t *bits, size_t page)
+{
+    return bits_count(bits, page & ~(size_t)(BLOCK_PAGES - 1), BLOCK_PAGES) == BLOCK_PAGES;
+}
+
+/* Pages about to be touched are Ready again, and with them those that come back by the same huge page. */
+static bool unrelease(size_t first, size_t end)
+{
+    if (bits_count(released_bits, first, end - first) == 0)
+        return true;
+    if (!os_debug.disablethp) {
+        if (block_is(released_bits, first))
+            first &= ~(size_t)(BLOCK_PAGES - 1);
+        if (block_is(released_bits, end - 1))
+            end = (end + BLOCK_PAGES - 1) & ~(size_t)(BLOCK_PAGES - 1);
+    }
+    size_t released = bits_count(released_bits, first, end - first);
+    if (os_used(heap_page_address(first), (end - first) * GREY_PAGE, released * GREY_PAGE) != 0)
+        return false;
+    bits_clear(released_bits, first, end - first);
+    atomic_fetch_sub_explicit(&n_released, released, memory_order_relaxed);
+    may_release(end);
+    return true;
+}
+
 static bool take(size_t first, size_t n, bool *needs_zero)
 {
-    size_t released = bits_count(released_bits, first, n);
-    if (released != 0) {
-        if (os_used(heap_page_address(first), n * GREY_PAGE, released * GREY_PAGE) != 0)
-            return false;
-        bits_clear(released_bits, first, n);
-        atomic_fetch_sub_explicit(&n_released, released, memory_order_relaxed);
-    }
+    if (!unrelease(first, first + n))
+        return false;
     *needs_zero = bits_count(dirty_bits, first, n) != 0;
     bits_set(dirty_bits, first, n);
     bits_clear(free_bits, first, n);
@@ -334,51 +388,151 @@ void pages_free(size_t first, size_t n)
     summarize_range(first, n);
     if (first / HEAP_CHUNK_PAGES < first_chunk)
         first_chunk = first / HEAP_CHUNK_PAGES;
+    may_release(first + n);
     atomic_fetch_add_explicit(&n_free, n, memory_order_relaxed);
     atomic_fetch_sub_explicit(&heap.pages_in_use, n, memory_order_relaxed);
     os_unlock(&pages_lock);
 }
 
-/* Runs of free pages that were not released yet, one run under the lock at a time: an allocation never
- * waits for more than one madvise. */
-size_t pages_release(void)
+/* ---- giving back -------------------------------------------------------------------------------------- */
+
+/* The last run of pages in [low, high), at most a block, that are free and not released.  Its length. */
+static size_t last_run(size_t low, size_t high, size_t *first)
+{
+    size_t end = high;
+    for (; end > low; end--) {
+        size_t i = (end - 1) / 64;
+        uint64_t word = free_bits[i] & ~released_bits[i];
+        if (word >> (end - 1) % 64 & 1)
+            break;
+    }
+    size_t start = end;
+    for (; start > low; start--) {
+        size_t i = (start - 1) / 64;
+        if (!((free_bits[i] & ~released_bits[i]) >> (start - 1) % 64 & 1))
+            break;
+    }
+    *first = start;
+    return end - start;
+}
+
+static bool nothing_in_block(size_t block)
+{
+    uint64_t any = 0;
+    for (size_t i = block / 64; i < (block + BLOCK_PAGES) / 64; i++)
+        any |= free_bits[i] & ~released_bits[i];
+    return any == 0;
+}
+
+/* The highest run below *from that this way takes; 0: none in so many chunks; *from is where it stopped. */
+static size_t find_run(enum heap_release way, size_t *from, size_t *first)
+{
+    size_t page = *from, chunks = 0;
+    while (page > 0 && chunks < CHUNKS_AT_ONCE) {
+        size_t block = (page - 1) & ~(size_t)(BLOCK_PAGES - 1);
+        const struct summary *summary = &summaries[block / HEAP_CHUNK_PAGES];
+        if (summary->longest == 0 || (way != HEAP_RELEASE_ALL && summary->dense)) {
+            page = block & ~(size_t)(HEAP_CHUNK_PAGES - 1);
+            chunks++;
+            continue;
+        }
+        bool wanted = way != HEAP_RELEASE_BLOCKS || os_debug.disablethp || block_is(free_bits, block);
+        if (wanted && !nothing_in_block(block)) {
+            size_t run = last_run(block, page, first);
+            if (run != 0) {
+                *from = *first + run;
+                return run;
+            }
+        }
+        page = block;
+        chunks += block % HEAP_CHUNK_PAGES == 0;
+    }
+    *from = page;
+    return 0;
+}
+
+/* Marked as released already.  With the last of a block all of it: parts that were given back before may have
+ * come in again with a huge page of the rest. */
+static void give_back(size_t first, size_t n)
+{
+    if (n < BLOCK_PAGES && !os_debug.disablethp && block_is(released_bits, first)) {
+        size_t block = first & ~(size_t)(BLOCK_PAGES - 1);
+        size_t others = (BLOCK_PAGES - n) * GREY_PAGE;
+        if (os_used(heap_page_address(block), BLOCK_PAGES * GREY_PAGE, others) == 0) {
+            first = block;
+            n = BLOCK_PAGES;
+        }
+    }
+    os_unused(heap_page_address(first), n * GREY_PAGE);
+}
+
+static size_t release_one(enum heap_release way, size_t most)
+{
+    size_t end = n_chunks * HEAP_CHUNK_PAGES, first;
+    if (releasable[way] > end)
+        releasable[way] = end;
+    size_t run = find_run(way, &releasable[way], &first);
+    if (run == 0)
+        return 0;
+    size_t want = most / GREY_PAGE + (most % GREY_PAGE != 0);
+    /* A huge page goes whole or not at all; of other runs the end. */
+    if (run != BLOCK_PAGES && want < run) {
+        first += run - want;
+        run = want;
+    }
+    bits_set(released_bits, first, run);
+    give_back(first, run);
+    if (!os_unused_needs_zeroing())
+        bits_clear(dirty_bits, first, run);
+    atomic_fetch_add_explicit(&n_released, run, memory_order_relaxed);
+    releasable[way] = first;
+    return run * GREY_PAGE;
+}
+
+size_t pages_release_some(enum heap_release way, size_t most, bool *more)
 {
     struct thread *self = thread_self();
     size_t bytes = 0;
-    for (size_t page = 0;;) {
-        if (self != NULL)
-            thread_enter(self);
+    if (self != NULL)
+        thread_enter(self);
+    os_lock(&pages_lock);
+    if (most != 0)
+        bytes = release_one(way, most);
+    *more = releasable[way] != 0;
+    os_unlock(&pages_lock);
+    if (self != NULL)
+        thread_leave(self);
+    return bytes;
+}
+
+size_t pages_release(void)
+{
+    size_t bytes = 0;
+    for (bool more = true; more;)
+        bytes += pages_release_some(HEAP_RELEASE_ALL, SIZE_MAX, &more);
+    return bytes;
+}
+
+void pages_note_density(void)
+{
+    for (size_t chunk = 0, end = 1; chunk < end;) {
         os_lock(&pages_lock);
-        size_t end = n_chunks * HEAP_CHUNK_PAGES, run = 0;
-        for (; page < end; page++) {
-            size_t i = page / 64;
-            if ((free_bits[i] & ~released_bits[i]) == 0) {
-                page |= 63;
-                continue;
-            }
-            if (!(free_bits[i] & ~released_bits[i] & (uint64_t)1 << page % 64))
-                continue;
-            while (page + run < end && run < HEAP_CHUNK_PAGES &&
-                   (free_bits[(page + run) / 64] & ~released_bits[(page + run) / 64]) >> (page + run) % 64 &
-                       1)
-                run++;
-            break;
+        end = n_chunks;
+        for (size_t i = 0; i < CHUNKS_AT_ONCE && chunk < end; i++, chunk++) {
+            size_t free = bits_count(free_bits, chunk * HEAP_CHUNK_PAGES, HEAP_CHUNK_PAGES);
+            summaries[chunk].dense = HEAP_CHUNK_PAGES - free >= DENSE_PAGES;
         }
-        if (run != 0) {
-            os_unused(heap_page_address(page), run * GREY_PAGE);
-            bits_set(released_bits, page, run);
-            if (!os_unused_needs_zeroing())
-                bits_clear(dirty_bits, page, run);
-            atomic_fetch_add_explicit(&n_released, run, memory_order_relaxed);
-            bytes += run * GREY_PAGE;
-            page += run;
-        }
+        /* What was passed over may not be dense any more. */
+        releasable[HEAP_RELEASE_BLOCKS] = releasable[HEAP_RELEASE_PAGES] = end * HEAP_CHUNK_PAGES;
         os_unlock(&pages_lock);
-        if (self != NULL)
-            thread_leave(self);
-        if (run == 0)
-            return bytes;
     }
+}
+
+uint64_t pages_take_growth(void)
+{
+    if (LIKELY(atomic_load_explicit(&n_grown, memory_order_relaxed) == 0))
+        return 0;
+    return atomic_exchange_explicit(&n_grown, 0, memory_order_relaxed);
 }
 
 void pages_fork_child(void) { os_lock_init(&pages_lock, OS_RANK_PAGES); }

@@ -10,7 +10,11 @@ void pages_shutdown(void);
  * whether any may hold old contents.  Returns false when memory is refused.  Takes its lock. */
 bool pages_alloc(size_t n, size_t alignment, size_t *first, bool *needs_zero);
 void pages_free(size_t first, size_t n);
+/* One step (heap_release_some).  All of it, in such steps. */
+size_t pages_release_some(enum heap_release way, size_t most, bool *more);
 size_t pages_release(void);
+void pages_note_density(void);
+uint64_t pages_take_growth(void);
 void pages_fork_child(void);
 uint64_t pages_released(void);
 uint64_t pages_free_count(void);

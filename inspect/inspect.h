@@ -76,7 +76,7 @@ void figures_read(struct inspect_figures *figures);
 /* Processor time, ns, since start: what the program used, and what of the planned processors nobody in
  * this process used.  Two system calls. */
 struct inspect_processor_time {
-    uint64_t collector, program, idle;
+    uint64_t collector, scavenger, program, idle;
 };
 void figures_processor_time(const struct inspect_figures *figures, struct inspect_processor_time *out);
 void figures_reset(void);

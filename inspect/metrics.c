@@ -134,6 +134,8 @@
     X(scanned_total, U64, true, "/gc/scan/total:bytes",                                               \
       COUNTER(scanned_heap_bytes) + COUNTER(scanned_root_bytes) + COUNTER(scanned_stack_bytes),       \
       "All bytes scanned: heap, roots and stacks.")                                                   \
+    X(released_bytes, U64, true, "/gc/scavenge/released:bytes", COUNTER(released_bytes),              \
+      "Bytes given back to the operating system.")                                                    \
     X(signals, U64, true, "/gc/signals:signals", COUNTER(signals_sent),                               \
       "Handshake signals sent.")                                                                      \
     X(spans_swept, U64, true, "/gc/sweep/spans:spans", COUNTER(spans_swept),                          \
@@ -154,8 +156,15 @@
       "Processor time of the collector: handshakes, marking and sweeping.")                           \
     X(cpu_idle, F64, true, "/cpu/classes/idle:cpu-seconds", p->idle,                                  \
       "Time of the planned processors that this process did not use.")                                \
-    X(cpu_total, F64, true, "/cpu/classes/total:cpu-seconds", p->collector + p->program + p->idle,    \
-      "All of it: collector, program and idle.")                                                      \
+    X(cpu_scavenge_assist, F64, true, "/cpu/classes/scavenge/assist:cpu-seconds",                     \
+      COUNTER(scavenge_assist_ns), "Processor time that allocating threads spent giving memory back.") \
+    X(cpu_scavenge, F64, true, "/cpu/classes/scavenge/background:cpu-seconds", COUNTER(scavenge_ns),  \
+      "Processor time of the thread that gives memory back.")                                         \
+    X(cpu_scavenge_total, F64, true, "/cpu/classes/scavenge/total:cpu-seconds", p->scavenger,         \
+      "Processor time spent giving memory back.")                                                     \
+    X(cpu_total, F64, true, "/cpu/classes/total:cpu-seconds",                                         \
+      p->collector + p->scavenger + p->program + p->idle,                                             \
+      "All of it: collector, scavenging, program and idle.")                                          \
     X(cpu_program, F64, true, "/cpu/classes/user:cpu-seconds", p->program,                            \
       "Processor time of the program itself.")                                                        \
     X(memory_arenas, U64, false, "/memory/classes/arenas:bytes", f->class[OS_ARENAS],                 \
@@ -165,7 +174,7 @@
     X(memory_heap_objects, U64, false, "/memory/classes/heap/objects:bytes", f->object_bytes,         \
       "Bytes of spans in objects, as /gc/heap/live counts them.")                                     \
     X(memory_heap_released, U64, false, "/memory/classes/heap/released:bytes", f->released_bytes,     \
-      "Free pages of the heap that were given back to the operating system.")                         \
+      "Free pages of the heap without memory: given back to the operating system, or not used yet.")  \
     X(memory_heap_unused, U64, false, "/memory/classes/heap/unused:bytes", f->unused_bytes,           \
       "Bytes of spans in no object.")                                                                 \
     X(memory_chunks, U64, false, "/memory/classes/metadata/arenas:bytes", f->class[OS_CHUNKS],        \

@@ -139,7 +139,7 @@ void os_parse_debug(const char *text, struct os_debug *out)
     }
 }
 
-/* ---- processors -------------------------------------------------------------------------------------- */
+/* ---- processors and memory ---------------------------------------------------------------------------- */
 
 /* A whole small file, terminated; false: it isn't there or is too large. */
 static bool read_text(const char *path, char *text, size_t size)
@@ -165,7 +165,7 @@ static const char *parse_word(const char *text, int64_t *value)
 }
 
 /* "quota period" or "max period", in microseconds; part of a processor counts as one.  0: no quota. */
-static unsigned read_quota(const char *directory)
+static size_t read_quota(const char *directory)
 {
     char path[TEXT_MAX], text[128];
     int64_t quota, period;
@@ -176,22 +176,34 @@ static unsigned read_quota(const char *directory)
     if (rest == NULL || *rest != ' ' || parse_word(rest + 1, &period) == NULL || quota <= 0 || period <= 0)
         return 0;
     int64_t processors = quota / period + (quota % period != 0);
-    return processors > PROCESSORS_MAX ? PROCESSORS_MAX : (unsigned)processors;
+    return processors > PROCESSORS_MAX ? PROCESSORS_MAX : (size_t)processors;
 }
 
-unsigned os_cgroup_processors(const char *mount, const char *group)
+/* "max" or bytes; 0: no limit. */
+static size_t read_memory(const char *directory)
+{
+    char path[TEXT_MAX], text[128];
+    int64_t bytes;
+    os_format(path, sizeof(path), "%s/memory.max", directory);
+    if (!read_text(path, text, sizeof(text)) || parse_word(text, &bytes) == NULL || bytes < 0)
+        return 0;
+    return bytes == 0 ? 1 : (size_t)bytes;
+}
+
+/* What read finds in the group or one above it, the least of all; 0: nothing. */
+static size_t least_of_groups(const char *mount, const char *group, size_t (*read)(const char *directory))
 {
     char directory[TEXT_MAX];
-    unsigned least = 0;
+    size_t least = 0;
     size_t root = strlen(mount);
     if (root + strlen(group) >= sizeof(directory))
         return 0;
     size_t length = os_format(directory, sizeof(directory), "%s%s", mount, group);
-    /* A group is bound by its parents' quotas too. */
+    /* A group is bound by its parents' quotas and limits too. */
     for (;;) {
-        unsigned quota = read_quota(directory);
-        if (quota != 0 && (least == 0 || quota < least))
-            least = quota;
+        size_t found = read(directory);
+        if (found != 0 && (least == 0 || found < least))
+            least = found;
         if (length <= root)
             return least;
         while (length > root && directory[length - 1] != '/')
@@ -202,21 +214,63 @@ unsigned os_cgroup_processors(const char *mount, const char *group)
     }
 }
 
-/* Version 2's line in /proc/self/cgroup is "0::/path". */
-static unsigned cgroup_processors(void)
+unsigned os_cgroup_processors(const char *mount, const char *group)
+{
+    return (unsigned)least_of_groups(mount, group, read_quota);
+}
+
+size_t os_cgroup_memory(const char *mount, const char *group)
+{
+    size_t least = least_of_groups(mount, group, read_memory);
+    return least != 0 ? least : SIZE_MAX;
+}
+
+size_t os_default_limit(size_t cgroup, size_t held)
+{
+    if (cgroup == SIZE_MAX)
+        return SIZE_MAX;
+    size_t rest = cgroup - cgroup / 20;   /* page tables, sockets, and what our own limit is passed by */
+    return rest > held ? rest - held : 1; /* as little as the limiter allows */
+}
+
+/* Version 2's line in /proc/self/cgroup is "0::/path".  false: there is none. */
+static bool own_group(char *group, size_t size)
 {
     char text[TEXT_MAX];
     if (!read_text("/proc/self/cgroup", text, sizeof(text)))
-        return 0;
+        return false;
     for (char *line = text; *line != '\0';) {
         char *end = strchrnul(line, '\n');
         bool last = *end == '\0';
         *end = '\0';
-        if (strncmp(line, "0::/", 4) == 0)
-            return os_cgroup_processors("/sys/fs/cgroup", line + 3);
+        if (strncmp(line, "0::/", 4) == 0) {
+            os_format(group, size, "%s", line + 3);
+            return true;
+        }
         line = last ? end : end + 1;
     }
-    return 0;
+    return false;
+}
+
+/* The process's resident memory: second figure of statm, in pages. */
+static size_t resident(void)
+{
+    char text[256];
+    int64_t size, pages;
+    if (!read_text("/proc/self/statm", text, sizeof(text)))
+        return 0;
+    const char *rest = parse_word(text, &size);
+    if (rest == NULL || *rest != ' ' || parse_word(rest + 1, &pages) == NULL || pages < 0)
+        return 0;
+    return (size_t)pages * os_page_size();
+}
+
+static size_t cgroup_limit(void)
+{
+    char group[TEXT_MAX];
+    if (!own_group(group, sizeof(group)))
+        return SIZE_MAX;
+    return os_default_limit(os_cgroup_memory("/sys/fs/cgroup", group), resident());
 }
 
 static unsigned affinity_processors(void)
@@ -234,7 +288,10 @@ static unsigned affinity_processors(void)
 unsigned os_allowed_processors(bool cgroup)
 {
     unsigned n = affinity_processors();
-    unsigned quota = cgroup ? cgroup_processors() : 0;
+    char group[TEXT_MAX];
+    unsigned quota = 0;
+    if (cgroup && own_group(group, sizeof(group)))
+        quota = os_cgroup_processors("/sys/fs/cgroup", group);
     return quota != 0 && quota < n ? quota : n;
 }
 
@@ -297,6 +354,8 @@ int os_options_read(const struct grey_options *options, char *why, size_t why_si
                       text);
             return EINVAL;
         }
+        if (text == NULL && debug.cgroup) /* what the library itself will map is not there yet */
+            tuning.memory_limit = cgroup_limit();
     }
 
     tuning.processors = options->processors;

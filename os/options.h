@@ -13,6 +13,7 @@
 #define OS_DEBUG_FLAGS(X)                                                                                    \
     X(gctrace, 0, 0, 1, "one line on standard error for each cycle")                                         \
     X(gcpacertrace, 0, 0, 1, "two lines on standard error for each cycle: the plan, the outcome")            \
+    X(scavtrace, 0, 0, 1, "lines on standard error about memory given back")                                 \
     X(stoptheworld, 0, 0, 2, "hold all threads for the cycle; 2: for its sweep too")                         \
     X(checkmark, 0, 0, 1, "mark again from scratch, all threads held, and compare")                          \
     X(clobberfree, 0, 0, 1, "fill freed objects with 0xdeadbeef")                                            \
@@ -26,7 +27,7 @@
     X(membarrier, 1, 0, 1, "0: handshakes instead of membarrier")                                            \
     X(smallwbbuf, 0, 0, 1, "grey buffers of 9 entries")                                                      \
     X(autoroots, 0, 0, 1, "scan data and BSS of all loaded objects")                                         \
-    X(cgroup, 1, 0, 1, "0: ignore the cgroup's processor quota")                                             \
+    X(cgroup, 1, 0, 1, "0: ignore the cgroup's processor quota and memory limit")                            \
     X(arenastrict, 0, 0, 1, "every chunk of a freed arena faults, none is used by the next")                 \
     X(arenafault, -1, 0, 1, "say which arena an access to freed memory was in; -1: unless SIGSEGV is taken") \
     X(pinleak, 1, 0, 2, "a lost pinner's pins are dropped; 1: with a warning; 2: die")                       \
@@ -56,6 +57,10 @@ bool os_parse_bytes(const char *text, size_t *bytes);
 unsigned os_parse_processors(const char *text);
 void os_parse_debug(const char *text, struct os_debug *out);
 unsigned os_allowed_processors(bool cgroup); /* affinity and cgroup v2 cpu.max, at least 1 */
+/* The least memory.max of a group and its parents; SIZE_MAX: none. */
+size_t os_cgroup_memory(const char *mount, const char *group);
+/* What a process in a group of so much may hold by default, given what it holds before it starts (PC-12). */
+size_t os_default_limit(size_t cgroup, size_t held);
 /* The least quota of a group and its parents, rounded up; 0: none.  mount: where cgroup v2 is. */
 unsigned os_cgroup_processors(const char *mount, const char *group);
 

@@ -122,7 +122,8 @@ __attribute__((noinline)) static void store_chain(void) { store_into_black(chain
 
 static void grey_in_a_buffer(void)
 {
-    grey_store(&black, cells_new(1));
+    /* Many, so that the heap's first cell is a marked one: its address is the heap's, and stands on stacks. */
+    grey_store(&black, cells_new(LONG));
     make_chain();
     wipe_stack();
     stage_set(1);

@@ -287,7 +287,8 @@ static void unset_environment_gives_defaults(void **state)
     (void)state;
     assert_int_equal(os_options_read(NULL, why, sizeof(why)), 0);
     assert_int_equal(os_tuning.percent, 100);
-    assert_int_equal(os_tuning.memory_limit, SIZE_MAX);
+    /* none, or what the cgroup that this runs in leaves */
+    assert_true(os_tuning.memory_limit == SIZE_MAX || os_tuning.memory_limit < INT64_MAX);
     assert_int_equal(os_tuning.processors, os_allowed_processors(true));
     assert_int_equal(os_tuning.signal, SIGRTMIN + 2);
     assert_int_equal(os_debug.holdround, 32);
@@ -450,15 +451,17 @@ static void affinity_bounds_processors(void **state)
 
 static char mount[64];
 
-static void write_quota(const char *group, const char *text)
+static void write_figure(const char *group, const char *name, const char *text)
 {
     char path[256];
-    snprintf(path, sizeof(path), "%s%s/cpu.max", mount, group);
+    snprintf(path, sizeof(path), "%s%s/%s", mount, group, name);
     int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC, 0600);
     assert_true(fd >= 0);
     assert_int_equal(write(fd, text, strlen(text)), (ssize_t)strlen(text));
     close(fd);
 }
+
+static void write_quota(const char *group, const char *text) { write_figure(group, "cpu.max", text); }
 
 static void remove_tree(void)
 {
@@ -516,6 +519,68 @@ static void cgroup_quota(void **state)
     assert_int_equal(os_cgroup_processors(mount, "/a/b"), 1);
     assert_int_equal(os_cgroup_processors(mount, "/a/missing"), 1);
     remove_tree();
+}
+
+/* PC-12: the least of the group and all above it, less what the process holds already. */
+static void cgroup_memory(void **state)
+{
+    static const struct {
+        const char *text;
+        size_t bytes;
+    } table[] = {
+        {"max\n", SIZE_MAX},
+        {"268435456\n", 268435456},
+        {"268435456", 268435456},
+        {"0\n", 1},
+        {"9223372036854771712\n", 9223372036854771712u},
+        {"garbage\n", SIZE_MAX},
+        {"", SIZE_MAX},
+        {"-1\n", SIZE_MAX},
+    };
+    static const char *const parts[] = {"/a/memory.max", "/a", "/memory.max", ""};
+    char path[256];
+    (void)state;
+    strcpy(mount, "/tmp/grey_cgroup_XXXXXX");
+    assert_non_null(mkdtemp(mount));
+    assert_true(os_cgroup_memory(mount, "/") == SIZE_MAX); /* no file: no limit */
+    for (size_t i = 0; i < LENGTH(table); i++) {
+        write_figure("", "memory.max", table[i].text);
+        if (os_cgroup_memory(mount, "/") != table[i].bytes)
+            fail_msg("memory.max \"%s\" gives %zu", table[i].text, os_cgroup_memory(mount, "/"));
+    }
+    snprintf(path, sizeof(path), "%s/a", mount);
+    assert_int_equal(mkdir(path, 0700), 0);
+    write_figure("", "memory.max", "max\n");
+    write_figure("/a", "memory.max", "300000000\n");
+    assert_int_equal(os_cgroup_memory(mount, "/a"), 300000000);
+    write_figure("", "memory.max", "200000000\n");
+    assert_int_equal(os_cgroup_memory(mount, "/a"), 200000000);
+    assert_int_equal(os_cgroup_memory(mount, "/a/missing"), 200000000);
+    for (size_t i = 0; i < LENGTH(parts); i++) {
+        snprintf(path, sizeof(path), "%s%s", mount, parts[i]);
+        assert_int_equal(remove(path), 0);
+    }
+    /* a twentieth is left for what is in no mapping */
+    assert_true(os_default_limit(SIZE_MAX, 1 << 20) == SIZE_MAX);
+    assert_int_equal(os_default_limit(100000, 5000), 90000);
+    assert_int_equal(os_default_limit(100000, 95000), 1);
+    assert_int_equal(os_default_limit(100000, SIZE_MAX), 1);
+}
+
+/* cgroup=0, off and empty say that there is no limit, wherever this runs. */
+static void cgroup_limit_can_be_refused(void **state)
+{
+    (void)state;
+    setenv("GREY_DEBUG", "cgroup=0", 1);
+    assert_int_equal(os_options_read(NULL, why, sizeof(why)), 0);
+    assert_true(os_tuning.memory_limit == SIZE_MAX);
+    unsetenv("GREY_DEBUG");
+    setenv("GREY_MEMLIMIT", "off", 1);
+    assert_int_equal(os_options_read(NULL, why, sizeof(why)), 0);
+    assert_true(os_tuning.memory_limit == SIZE_MAX);
+    setenv("GREY_MEMLIMIT", "", 1);
+    assert_int_equal(os_options_read(NULL, why, sizeof(why)), 0);
+    assert_true(os_tuning.memory_limit == SIZE_MAX);
 }
 
 /* ---- set-uid ----------------------------------------------------------------------------------------- */
@@ -591,6 +656,8 @@ int main(int n, char **arguments)
         TEST(signals),
         TEST(affinity_bounds_processors),
         TEST(cgroup_quota),
+        TEST(cgroup_memory),
+        TEST(cgroup_limit_can_be_refused),
         TEST(set_uid_hears_no_environment),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -5,7 +5,8 @@
  * a reservation of 64 MiB (8 chunks of 1024 pages), so that its end is soon reached.
  *
  * Requirements: AL-5 (address-ordered first fit), AL-22 (no page is lost), OS-21 and TR-7 (idle + in use =
- * mapped; figures return to 0), OS-9 (what has to be zeroed).
+ * mapped; figures return to 0), OS-9 (what has to be zeroed), SC-4..SC-6, SC-8 (what is given back, and in
+ * which order; TestPageAllocScavenge, TestPallocDataFindScavengeCandidate).
  * Seed: GREY_TEST_SEED or the clock; printed.
  */
 #include "heap/pages.c" /* NOLINT(bugprone-suspicious-include) */
@@ -38,7 +39,7 @@ static int open_heap(void **unused)
     (void)unused;
     size_t kept = CHUNKS * HEAP_CHUNK;
     os_memory_init();
-    memset(model, 0, sizeof(model));
+    memset(model, RELEASED, sizeof(model)); /* as chunks are before they are used */
     model_chunks = 0;
     heap.base = os_reserve_aligned(NULL, &kept, HEAP_CHUNK);
     heap.reserved = kept;
@@ -97,6 +98,21 @@ static bool model_alloc(size_t n, size_t alignment, size_t *first)
 
 /* ---- comparing ---------------------------------------------------------------------------------------- */
 
+/* What the kernel backs with huge pages comes back as a whole (see the essay of pages.c). */
+static void model_touch(size_t first, size_t n)
+{
+    for (size_t block = first / BLOCK_PAGES; block <= (first + n - 1) / BLOCK_PAGES; block++) {
+        size_t released = 0;
+        for (size_t i = block * BLOCK_PAGES; i < (block + 1) * BLOCK_PAGES; i++)
+            released += (model[i] & RELEASED) != 0;
+        if (released == BLOCK_PAGES)
+            for (size_t i = block * BLOCK_PAGES; i < (block + 1) * BLOCK_PAGES; i++)
+                model[i] &= (uint8_t)~RELEASED;
+    }
+    for (size_t i = first; i < first + n; i++)
+        model[i] = USED | DIRTY;
+}
+
 static bool bit(const uint64_t *bits, size_t page) { return bits[page / 64] >> page % 64 & 1; }
 
 static void check_chunk(size_t chunk)
@@ -151,10 +167,9 @@ static bool alloc_step(size_t n, size_t alignment, size_t *first)
         if (got != expected)
             fail_msg("%zu pages at a multiple of %zu: page %zu, first fit is %zu", n, alignment, got,
                      expected);
-        for (size_t i = got; i < got + n; i++) {
+        for (size_t i = got; i < got + n; i++)
             dirty |= (model[i] & DIRTY) != 0;
-            model[i] = USED | DIRTY;
-        }
+        model_touch(got, n);
         assert_int_equal(needs_zero, dirty);
         *first = got;
     }
@@ -168,6 +183,26 @@ static void free_step(size_t first, size_t n)
     for (size_t i = first; i < first + n; i++)
         model[i] &= (uint8_t)~USED;
     check_all();
+}
+
+/* Pages [first, first + n) were given back. */
+static void model_release(size_t first, size_t n)
+{
+    for (size_t i = first; i < first + n; i++) {
+        assert_true((model[i] & (USED | RELEASED)) == 0);
+        model[i] |= RELEASED;
+        if (!os_unused_needs_zeroing())
+            model[i] &= (uint8_t)~DIRTY;
+    }
+}
+
+/* What steps of this way give back until so many pages are gone or nothing is left. */
+static size_t release_pages(enum heap_release way, size_t most)
+{
+    size_t done = 0;
+    for (bool more = true; more && done < most;)
+        done += pages_release_some(way, (most - done) * GREY_PAGE, &more) / GREY_PAGE;
+    return done;
 }
 
 static void release_step(void)
@@ -185,7 +220,29 @@ static void release_step(void)
     check_all();
 }
 
-/* ---- tests ----------------------------------------------------------------------------------------------- */
+/* Some of it: the highest that this way takes, so what the model finds from above. */
+static void release_some_step(enum heap_release way)
+{
+    uint8_t before[PAGES];
+    memcpy(before, model, sizeof(before));
+    size_t want = 1 + next_random() % 600, done = release_pages(way, want), seen = 0;
+    for (size_t i = 0; i < model_chunks * HEAP_CHUNK_PAGES; i++)
+        if (bit(released_bits, i) && !(model[i] & RELEASED)) {
+            model_release(i, 1);
+            seen++;
+        }
+    assert_int_equal(seen, done);
+    assert_true(done < want + BLOCK_PAGES);
+    for (size_t i = 0, below = 0; i < model_chunks * HEAP_CHUNK_PAGES; i++) {
+        below |= before[i] != model[i]; /* above the lowest that went, nothing is left if all may go */
+        assert_true(way != HEAP_RELEASE_ALL || !below || model[i] & (USED | RELEASED));
+    }
+    if (done < want && way == HEAP_RELEASE_ALL)
+        assert_int_equal(pages_free_count() * GREY_PAGE, pages_released());
+    check_all();
+}
+
+/* ---- tests --------------------------------------------------------------------------------------------- */
 
 static const size_t sizes[] = {1, 2, 3, 4, 5, 8, 16, 64, 1024, 1025, 2048, 2049};
 enum { SIZES = sizeof(sizes) / sizeof(sizes[0]) };
@@ -303,9 +360,87 @@ static void release_and_use_again(void **unused)
         assert_int_equal(p[i], 0);
     assert_int_equal(p[-1], 0x5a); /* the neighbours kept theirs */
     assert_int_equal(p[100 * GREY_PAGE], 0x5a);
-    for (size_t i = again; i < again + 100; i++)
-        model[i] = USED | DIRTY;
+    model_touch(again, 100);
     check_all();
+}
+
+/* ---- giving back --------------------------------------------------------------------------------------- */
+
+/* SC-6, SC-8: from the highest address; a huge page goes whole. */
+static void highest_blocks_first(void **unused)
+{
+    (void)unused;
+    size_t first;
+    assert_true(alloc_step(2 * HEAP_CHUNK_PAGES, 1, &first));
+    assert_int_equal(release_pages(HEAP_RELEASE_ALL, 1), 0); /* none free */
+    free_step(300, 1700);                                    /* five whole blocks, and parts of two */
+    assert_int_equal(release_pages(HEAP_RELEASE_BLOCKS, 1), BLOCK_PAGES);
+    model_release(6 * BLOCK_PAGES, BLOCK_PAGES);
+    check_all();
+    assert_int_equal(release_pages(HEAP_RELEASE_BLOCKS, 2 * BLOCK_PAGES), 2 * BLOCK_PAGES);
+    model_release(4 * BLOCK_PAGES, 2 * BLOCK_PAGES);
+    check_all();
+    assert_int_equal(release_pages(HEAP_RELEASE_BLOCKS, SIZE_MAX), 2 * BLOCK_PAGES);
+    model_release(2 * BLOCK_PAGES, 2 * BLOCK_PAGES);
+    check_all();
+    assert_int_equal(release_pages(HEAP_RELEASE_BLOCKS, SIZE_MAX), 0);
+    /* Only now parts of others, exactly as much as is wanted. */
+    assert_int_equal(release_pages(HEAP_RELEASE_PAGES, 10), 10);
+    model_release(1990, 10);
+    check_all();
+    assert_int_equal(release_pages(HEAP_RELEASE_PAGES, SIZE_MAX), 1990 - 1792 + 512 - 300);
+    model_release(1792, 1990 - 1792);
+    model_release(300, 512 - 300);
+    check_all();
+    assert_int_equal(release_pages(HEAP_RELEASE_ALL, SIZE_MAX), 0);
+    /* Taking one page of a whole block brings the block back, one of the others only that page. */
+    uint64_t before = pages_released();
+    assert_true(alloc_step(212, 1, &first));
+    assert_int_equal(first, 300);
+    assert_int_equal(before - pages_released(), 212 * GREY_PAGE);
+    assert_true(alloc_step(1, 1, &first));
+    assert_int_equal(first, 512);
+    assert_int_equal(before - pages_released(), (212 + BLOCK_PAGES) * GREY_PAGE);
+    assert_int_equal(release_pages(HEAP_RELEASE_PAGES, SIZE_MAX), BLOCK_PAGES - 1);
+    model_release(513, BLOCK_PAGES - 1);
+    check_all();
+}
+
+/* SC-5: chunks that were nearly full are left alone, unless all is to go. */
+static void dense_chunks_are_spared(void **unused)
+{
+    (void)unused;
+    size_t first;
+    assert_true(alloc_step(3 * HEAP_CHUNK_PAGES, 1, &first));
+    free_step(500, HEAP_CHUNK_PAGES / 32);
+    free_step(HEAP_CHUNK_PAGES + 500, HEAP_CHUNK_PAGES / 32 + 1);
+    pages_note_density();
+    free_step(2 * HEAP_CHUNK_PAGES, HEAP_CHUNK_PAGES); /* full when it was looked at */
+    assert_int_equal(release_pages(HEAP_RELEASE_BLOCKS, SIZE_MAX), 0);
+    assert_int_equal(release_pages(HEAP_RELEASE_PAGES, SIZE_MAX), HEAP_CHUNK_PAGES / 32 + 1);
+    model_release(HEAP_CHUNK_PAGES + 500, HEAP_CHUNK_PAGES / 32 + 1);
+    check_all();
+    pages_note_density();
+    assert_int_equal(release_pages(HEAP_RELEASE_BLOCKS, SIZE_MAX), HEAP_CHUNK_PAGES);
+    model_release(2 * HEAP_CHUNK_PAGES, HEAP_CHUNK_PAGES);
+    check_all();
+    assert_int_equal(release_pages(HEAP_RELEASE_PAGES, SIZE_MAX), 0);
+    assert_int_equal(release_pages(HEAP_RELEASE_ALL, SIZE_MAX), HEAP_CHUNK_PAGES / 32);
+    model_release(500, HEAP_CHUNK_PAGES / 32);
+    check_all();
+}
+
+/* SC-4: what the heap grew by is told once. */
+static void growth_is_told_once(void **unused)
+{
+    (void)unused;
+    size_t first;
+    assert_int_equal(pages_take_growth(), 0);
+    assert_true(alloc_step(1, 1, &first));
+    assert_true(alloc_step(HEAP_CHUNK_PAGES, 1, &first));
+    assert_int_equal(pages_take_growth(), 2 * HEAP_CHUNK);
+    assert_true(alloc_step(1, 1, &first));
+    assert_int_equal(pages_take_growth(), 0);
 }
 
 #ifdef GREY_HOOKS
@@ -331,8 +466,7 @@ static void refused_growth_changes_nothing(void **unused)
     }
     assert_true(refused > 0);
     assert_int_equal(first, HEAP_CHUNK_PAGES);
-    for (size_t i = first; i < first + 4 * HEAP_CHUNK_PAGES; i++)
-        model[i] = USED | DIRTY;
+    model_touch(first, 4 * HEAP_CHUNK_PAGES);
     model_chunks = 5;
     check_all();
 }
@@ -354,10 +488,12 @@ static void random_steps(void **unused)
                 alignment = (size_t)1 << next_random() % 9;
             held[count].n = 1 + next_random() % most;
             count += alloc_step(held[count].n, alignment, &held[count].first);
-        } else if (choice < 99 && count > 0) {
+        } else if (choice < 97 && count > 0) {
             size_t which = next_random() % count;
             free_step(held[which].first, held[which].n);
             held[which] = held[--count];
+        } else if (next_random() % 4 != 0) {
+            release_some_step((enum heap_release)(next_random() % HEAP_RELEASE_WAYS));
         } else {
             release_step();
         }
@@ -382,6 +518,9 @@ int main(void)
         TEST(full_heap_says_no),
         TEST(alignment_is_kept),
         TEST(release_and_use_again),
+        TEST(highest_blocks_first),
+        TEST(dense_chunks_are_spared),
+        TEST(growth_is_told_once),
         TEST(random_steps),
 #ifdef GREY_HOOKS
         TEST(refused_growth_changes_nothing),
