@@ -8,6 +8,8 @@
 #include "support_death.h"
 #include "support_heap.h"
 
+#include "os/os.h"
+
 #include <stdlib.h>
 #include <string.h>
 
@@ -316,18 +318,27 @@ static void cleanups_allocate_add_and_collect(void **unused)
 
 /* ---- stop -------------------------------------------------------------------------------------------- */
 
+static void drop_kept(void *unused)
+{
+    (void)unused;
+    for (int i = 0; i < N; i++)
+        grey_store(&kept[i], NULL);
+}
+
 /* CF-7 */
 static void stopping(void **unused)
 {
     (void)unused;
+    if (OS_ASAN)
+        skip(); /* a stale word in a frame that it makes larger keeps one of the 300 */
     apart(make_kept, NULL);
     for (size_t i = 0; i < N; i += 2) {
         assert_true(grey_cleanup_stop(handles[i]));
         assert_false(grey_cleanup_stop(handles[i])); /* twice */
     }
     assert_int_equal(death_settle(), 0);
-    for (int i = 0; i < N; i++)
-        grey_store(&kept[i], NULL);
+    apart(drop_kept, NULL);
+    heap_wipe_stack();
     grey_collect();
     for (size_t i = 0; i < N; i++)
         assert_false(grey_cleanup_stop(handles[i])); /* stopped or queued */
