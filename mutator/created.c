@@ -103,6 +103,27 @@ static __attribute__((noinline)) void *take_argument(struct mutator_created *rec
     return arg;
 }
 
+/* Zeroes what take_argument and what it called left below this frame: the thread's function would keep it
+ * wherever its own frames have room that they don't write to.  arg stays in a register meanwhile, and at last in
+ * one only, its own: clang pushes another to align the stack. */
+static inline __attribute__((always_inline)) void *clear_below(void *arg)
+{
+    enum { WORDS = 512 };
+    void *only;
+    __asm__ volatile("movl %2, %%ecx\n\t"
+                     "leaq -8*%c2(%%rsp), %%rdi\n"
+                     "1:\tmovq $0, (%%rdi)\n\t"
+                     "addq $8, %%rdi\n\t"
+                     "decl %%ecx\n\t"
+                     "jnz 1b\n\t"
+                     "movq %%rax, %%rdi\n\t"
+                     "xorl %%eax, %%eax"
+                     : "=&D"(only), "+a"(arg)
+                     : "i"(WORDS)
+                     : "rcx", "cc", "memory");
+    return only;
+}
+
 /* From created_entry (capture.S): top is the stack pointer there. */
 void *created_run(struct mutator_created *record, char *top)
 {
@@ -112,7 +133,7 @@ void *created_run(struct mutator_created *record, char *top)
     mine = record;
     atomic_store_explicit(&record->began, true, memory_order_release);
     void *(*start)(void *) = record->start;
-    void *result = start(take_argument(record));
+    void *result = start(clear_below(take_argument(record)));
     grey_store(&record->result, result);
     return result; /* for who uses pthread_join; the record carries it safely */
 }
