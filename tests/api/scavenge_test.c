@@ -86,6 +86,7 @@ static void peak_falls(void)
     CHILD_CHECK(resident_or_ready() >= floor + 500 * MIB);
     drop(BLOCKS / 20, BLOCKS);
     grey_collect();
+    grey_collect();
     double before = processor_time();
     int seconds = 0;
     do {
@@ -179,13 +180,15 @@ static void allocation_makes_room(void)
         hold(0, 64);
         uint64_t before = metric("/memory/classes/heap/free:bytes");
         CHILD_CHECK(before >= 32 * MIB);
-        grey_set_memory_limit(ready() * 107 / 100);
+        uint64_t limit = ready() * 107 / 100;
+        grey_set_memory_limit(limit);
         void *large = grey_alloc_leaf(before + 64 * MIB); /* does not fit into that */
-        uint64_t after = metric("/memory/classes/heap/free:bytes");
+        uint64_t after = metric("/memory/classes/heap/free:bytes"), ready_after = ready();
         CHILD_CHECK(large != NULL);
-        if (after > 2 * MIB) {
-            fprintf(stderr, "%.1f MiB free before, %.1f after\n", (double)before / (double)MIB,
-                    (double)after / (double)MIB);
+        if (after > 2 * MIB && ready_after > limit) { /* inside the limit there is nothing to make up for */
+            fprintf(stderr, "%.1f MiB free before, %.1f after; %.1f ready, limit %.1f\n",
+                    (double)before / (double)MIB, (double)after / (double)MIB,
+                    (double)ready_after / (double)MIB, (double)limit / (double)MIB);
             CHILD_CHECK(false);
         }
         grey_set_memory_limit(SIZE_MAX);
