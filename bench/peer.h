@@ -257,7 +257,7 @@ static inline void peer_run(unsigned n, void *(*fn)(void *), void *elements, siz
 #if defined(PEER_GREY)
 static inline void peer_print_ledger(const char *workload, const char *name)
 {
-    static const char *const kinds[] = {"handshake", "hold", "assist", "wait"};
+    static const char *const kinds[] = {"handshake", "hold", "assist", "scavenge", "wait"};
     for (size_t kind = 0; kind < sizeof kinds / sizeof kinds[0]; kind++) {
         char metric[64], series[32];
         struct grey_metric pauses;

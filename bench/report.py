@@ -33,9 +33,9 @@ plt.rcParams.update({
 COLOURS = dict(zip(
     ["grey", "boehm", "malloc", "mimalloc", "jemalloc", "go", "java", "array", "tree", "heap", "bump"],
     ["#333333", "#d62728", "#1f77b4", "#17becf", "#2ca02c", "#ff7f0e", "#9467bd", "#8c564b", "#e377c2",
-     "#bcbd22", "#7f7f7f"]))
+     "#bcbd22", "#7f7f7f"]), **{"grey-balance": "#999999"})
 KINDS = {"handshake": "#1f77b4", "assist": "#ff7f0e", "wait": "#2ca02c", "hold": "#d62728",
-         "stop": "#9467bd"}
+         "stop": "#9467bd", "scavenge": "#8c564b"}
 HEADLINES = {  # what is drawn as bars; of other workloads their throughputs, or else their first metric
     "graph": ["wall_per_object", "mutators"], "cache": ["capacity"], "growth": ["grow_cpu", "replace_cpu"],
     "threads": ["rate", "gap_max"], "handshake": ["cycle_p50", "pause_max"],

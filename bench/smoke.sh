@@ -9,11 +9,11 @@ if [ $# -ne 1 ]; then
     echo "usage: $0 BUILD_DIR" >&2
     exit 2
 fi
-for workload in binary_trees graph cache churn handoff threads growth store handshake alloc index death \
-    arena pin; do
+for workload in binary_trees graph cache burst churn handoff threads growth store handshake alloc index death \
+    arena pin scan; do
     if [ ! -x "$1/bench/${workload}_grey" ]; then
         echo "smoke.sh: $1/bench/${workload}_grey wasn't built" >&2
         exit 1
     fi
 done
-exec "$(dirname "$0")/../scripts/bench" --quick --build "$1" grey boehm malloc array tree heap bump
+exec "$(dirname "$0")/../scripts/bench" --quick --build "$1" grey boehm malloc array tree heap bump avx2 portable

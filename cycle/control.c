@@ -27,7 +27,8 @@ static const uint64_t memory_wait_ns = 1000ull * 1000 * 1000;     /* AL-14 */
 /* PC-8 says about 100 us.  A slice ends at the first look at the clock after this, and then publishes what it
  * holds: with 20 us the longest stay below 50 us of processor time (docs/performance.md). */
 static const uint64_t assist_slice_ns = 20 * 1000;
-enum { ASSIST_LEAST = 64 << 10, CREDIT_SLACK = 2000, DEBT_MOST = 1 << 20 };
+static const uint64_t wait_most_ns = 1000 * 1000; /* wait_at_limit */
+enum { ASSIST_LEAST = 64 << 10, CREDIT_SLACK = 2000, DEBT_MOST = 1 << 20, ROOM_LEAST = 1 << 20 };
 
 static struct os_lock lock = OS_LOCK_INIT(OS_RANK_CONTROL); /* the pacer, setters, start of threads */
 static struct pacer pacer;
@@ -37,12 +38,12 @@ static _Atomic uint64_t trigger, goal, last_end; /* copies of the pacer's, for r
 static _Atomic uint64_t last_marked, last_stacks, last_roots, last_scanned, last_began;
 static _Atomic int percent_now;
 static _Atomic size_t limit_now;
-static _Atomic uint32_t limited_now;          /* the goal is the memory limit's */
+static _Atomic uint64_t limit_goal;           /* the goal at most, by the memory limit; the same */
 static _Atomic uint64_t wanted, begun, ended; /* cycle numbers; ended: swept too, if anybody waits */
 static _Atomic uint32_t forced_wanted, sweep_waiters;
 static _Atomic int64_t external;    /* grey_external_add since the last cycle began, bytes */
 static _Atomic uint32_t bell;       /* the collector sleeps on it */
-static _Atomic uint32_t ended_bell; /* callers of grey_collect sleep on it */
+static _Atomic uint32_t ended_bell; /* callers of grey_collect sleep on it, and who waits for the others */
 static _Atomic uint32_t threads_up, stopping;
 static pthread_t collector;
 static pthread_mutex_t working = PTHREAD_MUTEX_INITIALIZER;
@@ -62,7 +63,7 @@ static void commit(void)
     atomic_store_explicit(&last_roots, pacer.roots, memory_order_relaxed);
     atomic_store_explicit(&last_scanned, pacer.scanned, memory_order_relaxed);
     atomic_store_explicit(&last_began, pacer.began, memory_order_relaxed);
-    atomic_store_explicit(&limited_now, pacer.limited, memory_order_relaxed);
+    atomic_store_explicit(&limit_goal, pacer.limit_goal, memory_order_relaxed);
     atomic_store_explicit(&percent_now, pacer.percent, memory_order_relaxed);
     atomic_store_explicit(&limit_now, pacer.memory_limit, memory_order_relaxed);
     scavenging_plan(pacer.goal, pacer.memory_limit);
@@ -288,6 +289,10 @@ void control_cycle_ended(struct pacer_cycle *measured)
     commit();
     os_unlock(&lock);
     limiting_look(true);
+    /* What is dead is no longer in live: who waits may go on, and sweep.  release: pairs with
+     * wait_for_the_others */
+    atomic_fetch_add_explicit(&ended_bell, 1, memory_order_release);
+    os_wake(&ended_bell, INT_MAX);
 }
 
 struct pacer control_plan(void) { return plan; }
@@ -323,32 +328,54 @@ static double assist_ratio(void)
                             .roots = atomic_load_explicit(&last_roots, memory_order_relaxed),
                             .scanned = atomic_load_explicit(&last_scanned, memory_order_relaxed),
                             .began = atomic_load_explicit(&last_began, memory_order_relaxed),
-                            .limited = atomic_load_explicit(&limited_now, memory_order_relaxed),
+                            .limit_goal = atomic_load_explicit(&limit_goal, memory_order_relaxed),
                             .goal = atomic_load_explicit(&goal, memory_order_relaxed)};
     return pacer_assist_ratio(&figures, heap_live_bytes(),
                               atomic_load_explicit(&mark_scanned, memory_order_relaxed));
 }
 
+/* How long a thread waits that took so many bytes, the heap being so far over a memory limit's goal.  That
+ * goal is 3 percent below the limit (PC-11).  Over the first 3 percent it rises from the slice to five of them,
+ * for each 64 KiB: two threads then take a mebibyte in a millisecond.  What is further over the goal is over
+ * the limit, and in a container the process may be killed for it: it goes on rising, to a millisecond. */
+static uint64_t wait_at_limit(uint64_t over, size_t bytes)
+{
+    double room = (double)cycle_memory_limit() / 32, part;
+    part = (double)over / (room > ROOM_LEAST ? room : ROOM_LEAST);
+    uint64_t most = part < 1 ? 5 * assist_slice_ns : wait_most_ns;
+    double each = (double)assist_slice_ns * (part < 1 ? 1 + 4 * part : 5 * part * part * part);
+    double wait = bytes > ASSIST_LEAST ? each * (double)bytes / ASSIST_LEAST : each;
+    return wait < (double)most ? (uint64_t)wait : most;
+}
+
 /* The heap has passed its goal, and the cycle that is to help is under way or asked for.  What it takes now
  * is born black and raises the next goal, and would go on doing so (a thread that took leaves of 200 KB at
  * full speed had grown a heap of 4 MB to gigabytes).  So it gives up the processor for a slice.  PC-7 lets
- * live pass the goal by a tenth, but a memory limit's goal is only 3 percent below it.  With the limiter on
- * that goal can't be met anyway, and to wait for it would be a spiral of another kind (PC-14). */
-static void wait_for_the_others(void)
+ * live pass the goal by a tenth; not past a memory limit's goal, which is only 3 percent below it, whichever
+ * of the two is this cycle's.  With the limiter on that one can't be met anyway, and to wait for it would be a
+ * spiral of another kind (PC-14). */
+static void wait_for_the_others(size_t bytes)
 {
-    bool limited = atomic_load_explicit(&limited_now, memory_order_relaxed);
     uint64_t most = atomic_load_explicit(&goal, memory_order_relaxed), live = heap_live_bytes();
-    if (limited ? live <= most || limiting() : live / 11 <= most / 10)
+    uint64_t by_limit = atomic_load_explicit(&limit_goal, memory_order_relaxed);
+    bool limited = live > by_limit && !limiting();
+    if (!limited && (live / 11 <= most / 10 || by_limit == most))
         return;
-    uint64_t wall = os_now();
-    uint32_t seen = atomic_load_explicit(&ended_bell, memory_order_acquire);
-    if (atomic_load_explicit(&ended, memory_order_acquire) ==
-        atomic_load_explicit(&wanted, memory_order_relaxed))
+    uint64_t began = os_now(), now = began;
+    uint64_t until = began + (limited ? wait_at_limit(live - by_limit, bytes) : assist_slice_ns);
+    do {
+        uint32_t seen = atomic_load_explicit(&ended_bell, memory_order_acquire);
+        if (atomic_load_explicit(&ended, memory_order_acquire) ==
+                atomic_load_explicit(&wanted, memory_order_relaxed) ||
+            heap_live_bytes() <= (limited ? by_limit : most))
+            break;
+        os_wait(&ended_bell, seen, until - now);
+        now = os_now();
+    } while (now < until);
+    if (now == began)
         return;
-    os_wait(&ended_bell, seen, assist_slice_ns);
-    wall = os_now() - wall;
-    os_count(OS_COUNT_held_ns, wall);
-    os_events.pause(OS_PAUSE_assist, wall, 0);
+    os_count(OS_COUNT_held_ns, now - began);
+    os_events.pause(OS_PAUSE_assist, now - began, 0);
 }
 
 /* PC-8: the last resort, in a bounded slice; what is still owed is met at the next slow path. */
@@ -411,7 +438,7 @@ void control_allocated(struct thread *self, size_t bytes)
         ask_for_cycle_after(cycle_number());
     if (marking) {
         assist(self, bytes);
-        wait_for_the_others();
+        wait_for_the_others(bytes);
         return;
     }
     self->assist_debt = 0;
@@ -424,7 +451,7 @@ void control_allocated(struct thread *self, size_t bytes)
         atomic_load_explicit(&ended, memory_order_relaxed) == last)
         ask_for_cycle_after(last);
     else
-        wait_for_the_others();
+        wait_for_the_others(bytes);
 }
 
 void grey_external_add(int64_t bytes)

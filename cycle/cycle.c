@@ -239,6 +239,7 @@ static void may_sweep(void)
     /* release: pairs with the slow paths' acquire; a full fence so that nothing of the cycle is later */
     atomic_store_explicit(&heap.sweep_cycle, cycle_number(), memory_order_seq_cst);
     atomic_thread_fence(memory_order_seq_cst);
+    sweep_open();
 }
 
 /* Afterwards no thread is inside a slow path that began while the phase was ON; grey buffers are empty. */
@@ -275,16 +276,16 @@ static void sweep_the_rest(void)
         control_pause_point();
 }
 
-/* Live bytes: what was marked, and what was born black or counted black.  Added as a difference, so that
- * allocation that goes on meanwhile isn't lost. */
-static uint64_t set_live(struct run *run)
+/* Live bytes: what was marked, and what was born black or counted black.  *too_much: what the running sum has
+ * more, to be taken off it as a difference, so that allocation that goes on meanwhile isn't lost. */
+static uint64_t measure_live(struct run *run, uint64_t *too_much)
 {
     uint64_t live = atomic_load_explicit(&heap.live, memory_order_relaxed);
     uint64_t marked = atomic_load_explicit(&mark_tracer_bytes, memory_order_relaxed) + run->blackened +
                       (os_counter_read(OS_COUNT_born_black_bytes) - run->born_black) +
                       (os_counter_read(OS_COUNT_marked_bytes) - run->shaded_bytes -
                        atomic_load_explicit(&mark_tracer_bytes, memory_order_relaxed));
-    atomic_fetch_add_explicit(&heap.live, marked - live, memory_order_relaxed);
+    *too_much = live - marked;
     return marked + atomic_load_explicit(&heap.chunks_live, memory_order_relaxed);
 }
 
@@ -387,8 +388,12 @@ void cycle_run(struct cycle_request *request)
     HOOK(CLOSED, NULL);
     run.closed = os_now();
     finish(held);
-    uint64_t marked = set_live(&run);
+    /* What is dead may be swept before it is taken off: with a collector that waits for a processor in
+     * between, who is past a memory limit's goal waits too, and does not take new memory in its place. */
+    uint64_t too_much, marked = measure_live(&run, &too_much);
     may_sweep(); /* 1.7 */
+    HOOK(SWEEP_OPEN, NULL);
+    atomic_fetch_sub_explicit(&heap.live, too_much, memory_order_relaxed);
     enter_step(STEP_OFF);
     struct pacer_cycle measured = measure_end(&run, marked, root_bytes);
     os_count(OS_COUNT_cycles_forced, request->forced);
@@ -416,8 +421,8 @@ static void clear_marks(void)
     size_t pages = atomic_load(&heap.extent) >> GREY_PAGE_SHIFT;
     for (size_t i = 0; i < pages; i++)
         for (int w = 0; w < 8; w++)
-            if (atomic_load_explicit(&heap.bits[i].mark[w], memory_order_relaxed) != 0)
-                atomic_store_explicit(&heap.bits[i].mark[w], 0, memory_order_relaxed);
+            if (atomic_load_explicit(&heap.bits[i].word[w].mark, memory_order_relaxed) != 0)
+                atomic_store_explicit(&heap.bits[i].word[w].mark, 0, memory_order_relaxed);
 }
 
 void cycle_abandon(void)

@@ -49,7 +49,8 @@ void limiter_update(struct limiter *limiter, const struct limiter_reading *readi
     uint64_t collector = minus(reading->collector, last->collector);
     uint64_t program = minus(reading->program, last->program);
     uint64_t idle = minus(window, plus(collector, program));
-    accumulate(limiter, plus(collector, least(minus(reading->held, last->held), idle)), program);
+    uint64_t held = least(least(minus(reading->held, last->held), idle), collector);
+    accumulate(limiter, plus(collector, held), program);
     limiter->last = (struct limiter_reading){.now = most(reading->now, last->now),
                                              .collector = most(reading->collector, last->collector),
                                              .program = most(reading->program, last->program),

@@ -8,7 +8,11 @@
  * the heap grows past its goal instead (PC-15).
  *
  * What was taken from the program without being used by the collector, a thread that was held or waited for
- * it, counts as the collector's, as far as processors stood idle meanwhile.
+ * it, counts as the collector's, as far as processors stood idle meanwhile, and at most as much as the
+ * collector did use.  Idle is all that this process did not get: on a busy machine, and where a cgroup's quota
+ * is used up, threads wait because the collector does, and an idle processor is one that somebody else had.
+ * Without that bound the limiter went on there while collecting took a tenth, and a limit of 256 MiB was
+ * passed by 40.
  *
  * Pure functions of the struct and what is passed in: who updates it, under which lock, is control.c's.
  */

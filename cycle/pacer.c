@@ -123,15 +123,15 @@ static uint64_t goal_by_sweep(const struct pacer *pacer)
 
 static void plan_goal(struct pacer *pacer, const struct pacer_memory *memory)
 {
-    uint64_t by_growth = goal_by_growth(pacer), by_limit = goal_by_limit(pacer, memory);
-    pacer->limited = by_limit < by_growth;
-    pacer->goal = least(by_growth, by_limit);
-    if (pacer->limited) /* what follows would only push it past the limit */
-        return;
+    uint64_t by_growth = goal_by_growth(pacer);
     if (pacer->sweep_floor != 0)
-        pacer->goal = most(pacer->goal, goal_by_sweep(pacer));
+        by_growth = most(by_growth, goal_by_sweep(pacer));
     if (pacer->running)
-        pacer->goal = most(pacer->goal, plus(pacer->began, late_room));
+        by_growth = most(by_growth, plus(pacer->began, late_room));
+    pacer->limit_goal =
+        goal_by_limit(pacer, memory); /* last, so that none of these pushes it past the limit */
+    pacer->limited = pacer->limit_goal < by_growth;
+    pacer->goal = least(by_growth, pacer->limit_goal);
 }
 
 /* ---- the trigger --------------------------------------------------------------------------------------- */
@@ -238,14 +238,13 @@ static uint64_t work_at_most(const struct pacer *pacer, uint64_t scanned)
 }
 
 /* PC-7: the heap is growing.  The goal moves away with the work, so that the ratio stays as it was; at most
- * to where the next cycle's goal will be anyway.  Not away from a limit. */
+ * to where the next cycle's goal will be anyway, and not past a limit's goal. */
 static uint64_t goal_moved(const struct pacer *pacer, uint64_t goal, uint64_t expected, uint64_t work)
 {
-    if (pacer->limited)
-        return goal;
     uint64_t percent = pacer->percent < 0 ? off_as_percent : (uint64_t)pacer->percent;
     double room = (double)minus(goal, pacer->began) * ((double)work / (double)most(expected, 1));
-    return most(goal, least(plus(pacer->began, bytes(room)), plus(goal, share(goal, percent, 100))));
+    uint64_t farthest = least(plus(goal, share(goal, percent, 100)), pacer->limit_goal);
+    return most(goal, least(plus(pacer->began, bytes(room)), farthest));
 }
 
 double pacer_assist_ratio(const struct pacer *pacer, uint64_t live, uint64_t scanned)

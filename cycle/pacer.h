@@ -69,7 +69,8 @@ struct pacer {
 
     /* the plan; bytes, UINT64_MAX = never */
     uint64_t goal, trigger, runway;
-    bool limited; /* by the memory limit */
+    uint64_t limit_goal; /* what the memory limit alone would make it; the goal is at most this */
+    bool limited;        /* by the memory limit */
 };
 
 void pacer_init(struct pacer *pacer, int percent, size_t memory_limit);
@@ -81,7 +82,7 @@ void pacer_begin_cycle(struct pacer *pacer, const struct pacer_memory *memory);
 void pacer_end_cycle(struct pacer *pacer, const struct pacer_cycle *cycle, const struct pacer_memory *memory);
 /* Scan work owed for each byte allocated (PC-7): always finite and above 0.  scanned: scan work of this cycle
  * so far, stacks and roots included.  Reads percent, marked, stacks, roots, scanned, began, goal,
- * limited. */
+ * limit_goal. */
 double pacer_assist_ratio(const struct pacer *pacer, uint64_t live, uint64_t scanned);
 
 #endif

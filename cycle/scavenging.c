@@ -24,6 +24,7 @@
 #include "heap/heap.h"
 #include "inspect/gauges.h"
 #include "mutator/mutator.h"
+#include "os/events.h"
 #include "os/options.h"
 #include "sweep/sweep.h"
 
@@ -124,7 +125,8 @@ void scavenging_release_all(void)
 
 /* ---- what allocations give back ------------------------------------------------------------------------ */
 
-/* One way after the other.  At least so many bytes, if they can be had; up to `most` within a slice. */
+/* One way after the other.  At least so many bytes, if they can be had; up to `most` within a slice.  A pause
+ * also where nothing came of it: it may have waited for the pages' lock. */
 static uint64_t release(enum heap_release way, enum heap_release last, uint64_t least, uint64_t most)
 {
     uint64_t began = os_now(), cpu = os_thread_cpu(), done = 0;
@@ -135,7 +137,9 @@ static uint64_t release(enum heap_release way, enum heap_release last, uint64_t 
             break;
     }
     os_count(OS_COUNT_released_bytes, done);
-    os_count(OS_COUNT_scavenge_assist_ns, os_thread_cpu() - cpu);
+    cpu = os_thread_cpu() - cpu;
+    os_count(OS_COUNT_scavenge_assist_ns, cpu);
+    os_events.pause(OS_PAUSE_scavenge, os_now() - began, cpu);
     atomic_fetch_add_explicit(&eager_bytes, done, memory_order_relaxed);
     return done;
 }

@@ -16,6 +16,7 @@
 #include "sweep/cleanups.h"
 #include "sweep/specials.h"
 #include "sweep/sweep.h"
+#include "sweep/words.h"
 
 #include <errno.h>
 #include <signal.h>
@@ -92,6 +93,7 @@ static int start_rooms(void)
     int error = heap_init();
     if (error != 0)
         return error;
+    sweep_words_init();
     error = work_init();
     if (error == 0)
         error = mark_init();

@@ -63,7 +63,8 @@ static uint32_t free_until(const struct span *span, const struct layout *layout,
     uintptr_t start = (uintptr_t)span_start(span), last = start + (size_t)end * layout->cell;
     for (uintptr_t p = start + (size_t)from * layout->cell; p < last; p = (p | 1023) + 1) { /* 64 granules */
         unsigned bit = heap_bit(p);
-        uint64_t word = atomic_load_explicit(&heap.bits[heap_page(p)].alloc[bit >> 6], memory_order_relaxed);
+        uint64_t word =
+            atomic_load_explicit(&heap.bits[heap_page(p)].word[bit >> 6].alloc, memory_order_relaxed);
         word >>= bit & 63;
         if (word == 0)
             continue;
@@ -95,12 +96,12 @@ static void set_bits(struct span *span, const struct layout *layout, uint32_t fr
         uint64_t mask = bases << (heap_bit(p) & 63);
         if (end <= (p | 1023)) /* the last word: 64 granules */
             mask &= ~(~(uint64_t)0 << (heap_bit(end) & 63));
-        p += (size_t)__builtin_popcountll(mask) * layout->cell;
+        p += os_popcount(mask) * layout->cell;
         if (black)
-            atomic_fetch_or_explicit(&bits->mark[word], mask, memory_order_release);
+            atomic_fetch_or_explicit(&bits->word[word].mark, mask, memory_order_release);
         /* release: pairs with heap_cell_allocated */
-        atomic_store_explicit(&bits->alloc[word],
-                              atomic_load_explicit(&bits->alloc[word], memory_order_relaxed) | mask,
+        atomic_store_explicit(&bits->word[word].alloc,
+                              atomic_load_explicit(&bits->word[word].alloc, memory_order_relaxed) | mask,
                               memory_order_release);
     }
 }
@@ -114,10 +115,10 @@ static void clear_bits(struct span *span, const struct layout *layout, uint32_t 
         struct page_bits *bits = &heap.bits[heap_page(p)];
         unsigned word = heap_bit(p) >> 6;
         uint64_t keep = ~((uint64_t)1 << (heap_bit(p) & 63));
-        atomic_store_explicit(&bits->alloc[word],
-                              atomic_load_explicit(&bits->alloc[word], memory_order_relaxed) & keep,
+        atomic_store_explicit(&bits->word[word].alloc,
+                              atomic_load_explicit(&bits->word[word].alloc, memory_order_relaxed) & keep,
                               memory_order_release);
-        atomic_fetch_and_explicit(&bits->mark[word], keep, memory_order_release);
+        atomic_fetch_and_explicit(&bits->word[word].mark, keep, memory_order_release);
     }
 }
 
@@ -370,8 +371,8 @@ static void *large(struct thread *self, size_t size, size_t alignment, uint32_t 
     span->live = 1;
     struct page_bits *bits = &heap.bits[span->first_page];
     if (black)
-        atomic_fetch_or_explicit(&bits->mark[0], 1, memory_order_release);
-    atomic_store_explicit(&bits->alloc[0], 1, memory_order_release);
+        atomic_fetch_or_explicit(&bits->word[0].mark, 1, memory_order_release);
+    atomic_store_explicit(&bits->word[0].alloc, 1, memory_order_release);
     span_publish(span, layout, SPAN_LARGE);
     span_unlock(span);
     os_count(OS_COUNT_allocated_objects, 1);

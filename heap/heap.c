@@ -107,7 +107,8 @@ void heap_unmark_free(uintptr_t base)
     span_lock(span); /* who takes the cell sets its bits under the flag */
     unsigned bit = heap_bit(base);
     if (!heap_cell_allocated(base))
-        atomic_fetch_and_explicit(&heap.bits[heap_page(base)].mark[bit >> 6], ~((uint64_t)1 << (bit & 63)),
+        atomic_fetch_and_explicit(&heap.bits[heap_page(base)].word[bit >> 6].mark,
+                                  ~((uint64_t)1 << (bit & 63)),
                                   memory_order_release); /* pairs with the sweep's read under the flag */
     span_unlock(span);
 }

@@ -3,8 +3,8 @@
  * The heap is one reservation, so "is it in the heap" is a subtraction and a compare, and every table
  * is a flat array indexed by page (docs/architecture.md, "Data layout").  A span is some pages of cells
  * of one size class and one layout; a layout says where the pointers of a cell are and is also the index
- * of each thread's run for it.  One mark bit and one allocation bit stand for each 16 bytes; the two
- * lines of a page lie side by side, since the marker asks for the second when the first is clear.
+ * of each thread's run for it.  One mark bit and one allocation bit stand for each 16 bytes, in
+ * words that take turns: the marker asks for the second when the first is clear.
  *
  * Who may touch what:
  *   page tables      written by who owns the pages (allocator), read by anybody: atomic words
@@ -29,9 +29,13 @@ enum {
 };
 #define HEAP_CHUNK ((size_t)1 << HEAP_CHUNK_SHIFT)
 
+/* Of 64 granules.  Side by side, since who finds the mark clear asks for the other: in two lines a page, marks
+ * and allocation apart, the second was a cache miss for each object marked, half of the time of a random graph. */
+struct bits {
+    _Atomic uint64_t mark, alloc;
+};
 struct page_bits {
-    _Atomic uint64_t mark[8];
-    _Atomic uint64_t alloc[8];
+    struct bits word[8];
 };
 
 /* ---- layouts ---------------------------------------------------------------------------------- */
@@ -59,6 +63,7 @@ enum {
 };
 #define HEAP_LARGE_CLASS HEAP_N_CLASSES
 
+/* Two to a cache line, and never written once its number is known: tracers read it for each object. */
 struct layout {
     uint8_t kind;
     uint8_t size_class;
@@ -67,12 +72,9 @@ struct layout {
     uint32_t cells;   /* in a span */
     uint32_t inverse; /* offset in a span * inverse >> 32 == index of the cell */
     uint64_t mask;
-    uint32_t type; /* LAYOUT_MASK: the first type that made it, for realloc */
-    struct os_lock lock;
-    /* heads of span lists, 0 = empty: with free cells at the last sweep; full, by parity of the number
-     * of the cycle that the span was swept for */
-    uint32_t partial, full[2];
-};
+    uint32_t type;  /* LAYOUT_MASK: the first type that made it, for realloc */
+    uint32_t reach; /* bytes from the base to its last word that may be a pointer */
+} __attribute__((aligned(32)));
 extern struct layout heap_layouts[LAYOUT_MAX];
 extern _Atomic uint32_t heap_n_layouts;
 
@@ -166,27 +168,25 @@ static inline char *span_start(const struct span *span) { return heap_page_addre
 static inline uint32_t span_number(const struct span *span) { return (uint32_t)(span - heap.spans); }
 
 static inline unsigned heap_bit(uintptr_t p) { return (unsigned)(p >> 4) & 511; }
+static inline struct bits *heap_bits_of(uintptr_t p)
+{
+    return &heap.bits[heap_page(p)].word[heap_bit(p) >> 6];
+}
+static inline uint64_t heap_mask(uintptr_t p) { return (uint64_t)1 << (heap_bit(p) & 63); }
 static inline bool heap_marked(uintptr_t base)
 {
-    unsigned bit = heap_bit(base);
-    return atomic_load_explicit(&heap.bits[heap_page(base)].mark[bit >> 6], memory_order_relaxed) >>
-               (bit & 63) &
-           1;
+    return (atomic_load_explicit(&heap_bits_of(base)->mark, memory_order_relaxed) & heap_mask(base)) != 0;
 }
 static inline bool heap_cell_allocated(uintptr_t base)
 {
-    unsigned bit = heap_bit(base);
     /* acquire: pairs with the allocator's fence before it sets the bits (AL-8) */
-    return atomic_load_explicit(&heap.bits[heap_page(base)].alloc[bit >> 6], memory_order_acquire) >>
-               (bit & 63) &
-           1;
+    return (atomic_load_explicit(&heap_bits_of(base)->alloc, memory_order_acquire) & heap_mask(base)) != 0;
 }
 /* Sets the mark; true if this call set it.  Tests first: a read-modify-write costs six times a load. */
 static inline bool heap_mark(uintptr_t base)
 {
-    unsigned bit = heap_bit(base);
-    _Atomic uint64_t *word = &heap.bits[heap_page(base)].mark[bit >> 6];
-    uint64_t mask = (uint64_t)1 << (bit & 63);
+    _Atomic uint64_t *word = &heap_bits_of(base)->mark;
+    uint64_t mask = heap_mask(base);
     if (atomic_load_explicit(word, memory_order_relaxed) & mask)
         return false;
     return (atomic_fetch_or_explicit(word, mask, memory_order_acq_rel) & mask) == 0;
@@ -197,14 +197,20 @@ void heap_unmark_free(uintptr_t base);
 /* heap_mark for who found the cell allocated without holding the span's flag.  Looks again after the mark
  * was set: giving up a run clears the allocation bit first and the mark after it, so either that clears our
  * mark, or we see the bit clear.  No free cell is marked when the sweep comes. */
-static inline bool heap_mark_cell(uintptr_t base)
+static inline bool heap_mark_cell_at(struct bits *bits, uintptr_t base, uint64_t mask)
 {
-    if (!heap_mark(base))
+    /* Test first, as in heap_mark. */
+    if ((atomic_load_explicit(&bits->mark, memory_order_relaxed) & mask) != 0 ||
+        (atomic_fetch_or_explicit(&bits->mark, mask, memory_order_acq_rel) & mask) != 0)
         return false;
-    if (__builtin_expect(heap_cell_allocated(base), 1))
+    if (__builtin_expect((atomic_load_explicit(&bits->alloc, memory_order_acquire) & mask) != 0, 1))
         return true;
     heap_unmark_free(base);
     return false;
+}
+static inline bool heap_mark_cell(uintptr_t base)
+{
+    return heap_mark_cell_at(heap_bits_of(base), base, heap_mask(base));
 }
 
 struct heap_object {

@@ -12,6 +12,7 @@
  * on the count, acquire in who reads it, or the data dependency through a published span).
  */
 #include "heap/layout.h"
+#include "heap/spans.h"
 #include "heap/unmanaged.h"
 
 #include <errno.h>
@@ -66,8 +67,9 @@ static void layout_set(uint32_t number, enum layout_kind kind, unsigned size_cla
         layout->cells = (uint32_t)(layout->pages * GREY_PAGE / layout->cell);
         /* Rounded up; exact for offsets below 2^17 and cells from 16 to 32768 (tests/heap). */
         layout->inverse = (uint32_t)(((uint64_t)1 << 32) / layout->cell + 1);
+        layout->reach = kind == LAYOUT_LEAF ? 0 : layout->cell - (uint32_t)sizeof(uintptr_t);
     }
-    os_lock_init(&layout->lock, OS_RANK_CLASS);
+    spans_init_list(number);
 }
 
 void layouts_init(void)
@@ -183,6 +185,7 @@ static uint32_t make_layout(const struct heap_type *type, uint32_t number)
         return 0;
     layout_set(n, LAYOUT_MASK, size_class);
     heap_layouts[n].mask = type->bits[0];
+    heap_layouts[n].reach = (uint32_t)((type->last - 1) * sizeof(uintptr_t));
     heap_layouts[n].type = number;
     /* release: pairs with the acquire of whoever walks the layouts */
     atomic_store_explicit(&heap_n_layouts, n + 1, memory_order_release);

@@ -163,13 +163,13 @@ static unsigned longest_run(uint64_t word)
     return n;
 }
 
-static void summarize(size_t chunk)
+/* What the chunk's bits say. */
+static struct summary summary_of(size_t chunk)
 {
     const uint64_t *words = free_bits + chunk * WORDS;
     unsigned run = 0, longest = 0;
-    struct summary *summary = &summaries[chunk];
+    struct summary summary = {.start = HEAP_CHUNK_PAGES, .dense = summaries[chunk].dense};
     bool at_start = true;
-    summary->start = HEAP_CHUNK_PAGES;
     for (unsigned i = 0; i < WORDS; i++) {
         uint64_t word = words[i];
         if (word == ~(uint64_t)0) {
@@ -178,7 +178,7 @@ static void summarize(size_t chunk)
         }
         unsigned low = (unsigned)__builtin_ctzll(~word);
         if (at_start) {
-            summary->start = (uint16_t)(run + low);
+            summary.start = (uint16_t)(run + low);
             at_start = false;
         }
         if (run + low > longest)
@@ -190,14 +190,78 @@ static void summarize(size_t chunk)
     }
     if (run > longest)
         longest = run;
-    summary->longest = (uint16_t)longest;
-    summary->end = (uint16_t)run;
+    summary.longest = (uint16_t)longest;
+    summary.end = (uint16_t)run;
+    return summary;
+}
+static void summarize(size_t chunk) { summaries[chunk] = summary_of(chunk); }
+static bool summary_is_right(size_t chunk)
+{
+    struct summary right = summary_of(chunk);
+    return memcmp(&right, &summaries[chunk], sizeof(right)) == 0;
 }
 
 static void summarize_range(size_t first, size_t n)
 {
     for (size_t chunk = first / HEAP_CHUNK_PAGES; chunk <= (first + n - 1) / HEAP_CHUNK_PAGES; chunk++)
         summarize(chunk);
+}
+
+/* Free pages in [low, page) that end at page, in [page, high) that begin there. */
+static size_t free_before(size_t low, size_t page)
+{
+    size_t at = page;
+    while (at > low) {
+        uint64_t used = ~free_bits[(at - 1) / 64] << (63 - (at - 1) % 64); /* bit 63: page at - 1 */
+        size_t n = used != 0 ? (size_t)__builtin_clzll(used) : (at - 1) % 64 + 1;
+        at = at - low > n ? at - n : low;
+        if (used != 0)
+            break;
+    }
+    return page - at;
+}
+static size_t free_after(size_t page, size_t high)
+{
+    size_t at = page;
+    while (at < high) {
+        uint64_t used = ~free_bits[at / 64] >> at % 64;
+        size_t n = used != 0 ? (size_t)__builtin_ctzll(used) : 64 - at % 64;
+        at = high - at > n ? at + n : high;
+        if (used != 0)
+            break;
+    }
+    return at - page;
+}
+
+/* Pages of the chunk came free or were taken, all n together, and their bits say so.  Only the run that they are
+ * in has changed; where that was the longest one another may be as long, and all are looked at. */
+static void resummarize(size_t chunk, size_t first, size_t n, bool came_free)
+{
+    struct summary *summary = &summaries[chunk];
+    size_t low = chunk * HEAP_CHUNK_PAGES, high = low + HEAP_CHUNK_PAGES;
+    size_t before = free_before(low, first), after = free_after(first + n, high);
+    size_t whole = before + n + after;
+    if (!came_free && whole == summary->longest) {
+        summarize(chunk);
+        return;
+    }
+    if (came_free && whole > summary->longest)
+        summary->longest = (uint16_t)whole;
+    if (first - before == low)
+        summary->start = (uint16_t)(came_free ? whole : before);
+    if (first + n + after == high)
+        summary->end = (uint16_t)(came_free ? whole : after);
+}
+
+static void resummarize_range(size_t first, size_t n, bool came_free)
+{
+    for (size_t end = first + n; first < end;) {
+        size_t chunk = first / HEAP_CHUNK_PAGES, chunk_end = (chunk + 1) * HEAP_CHUNK_PAGES;
+        size_t here = end < chunk_end ? end - first : chunk_end - first;
+        resummarize(chunk, first, here, came_free);
+        ASSERT(summary_is_right(chunk));
+        first += here;
+    }
 }
 
 /* The bits of word i that pages [first, end) cover. */
@@ -225,7 +289,7 @@ static size_t bits_count(const uint64_t *bits, size_t first, size_t n)
 {
     size_t count = 0;
     for (size_t i = first / 64; i <= (first + n - 1) / 64; i++)
-        count += (size_t)__builtin_popcountll(bits[i] & range_mask(i, first, first + n));
+        count += os_popcount(bits[i] & range_mask(i, first, first + n));
     return count;
 }
 
@@ -362,7 +426,7 @@ static bool take(size_t first, size_t n, bool *needs_zero)
     *needs_zero = bits_count(dirty_bits, first, n) != 0;
     bits_set(dirty_bits, first, n);
     bits_clear(free_bits, first, n);
-    summarize_range(first, n);
+    resummarize_range(first, n, false);
     atomic_fetch_sub_explicit(&n_free, n, memory_order_relaxed);
     atomic_fetch_add_explicit(&heap.pages_in_use, n, memory_order_relaxed);
     return true;
@@ -385,7 +449,7 @@ void pages_free(size_t first, size_t n)
     os_lock(&pages_lock);
     ASSERT(bits_count(free_bits, first, n) == 0);
     bits_set(free_bits, first, n);
-    summarize_range(first, n);
+    resummarize_range(first, n, true);
     if (first / HEAP_CHUNK_PAGES < first_chunk)
         first_chunk = first / HEAP_CHUNK_PAGES;
     may_release(first + n);

@@ -20,6 +20,14 @@
 
 #include <errno.h>
 
+/* Of one layout: heads, 0 = empty.  Spans with free cells at the last sweep; full ones, by parity of the number
+ * of the cycle that they were swept for.  On a line of its own: threads write it in turns. */
+struct list {
+    struct os_lock lock;
+    uint32_t partial, full[2];
+} __attribute__((aligned(64)));
+static struct list lists[LAYOUT_MAX];
+
 static struct os_lock spans_lock = OS_LOCK_INIT(OS_RANK_SPANS);
 static size_t reserved_bytes, ready_bytes;
 static uint32_t free_number; /* list of records to be used again */
@@ -47,14 +55,16 @@ void spans_shutdown(void)
         os_free(heap.spans, reserved_bytes, OS_SPANS, ready_bytes, ready_bytes);
     heap.spans = NULL;
     for (uint32_t i = 0; i < atomic_load(&heap_n_layouts); i++)
-        heap_layouts[i].partial = heap_layouts[i].full[0] = heap_layouts[i].full[1] = 0;
+        lists[i].partial = lists[i].full[0] = lists[i].full[1] = 0;
 }
+
+void spans_init_list(uint32_t layout) { os_lock_init(&lists[layout].lock, OS_RANK_CLASS); }
 
 void spans_fork_child(void)
 {
     os_lock_init(&spans_lock, OS_RANK_SPANS);
     for (uint32_t i = 0; i < atomic_load(&heap_n_layouts); i++)
-        os_lock_init(&heap_layouts[i].lock, OS_RANK_CLASS);
+        os_lock_init(&lists[i].lock, OS_RANK_CLASS);
 }
 
 /* ---- the sweep flag ------------------------------------------------------------------------------- */
@@ -166,19 +176,19 @@ void span_free(struct span *span)
 
 /* ---- lists ------------------------------------------------------------------------------------------- */
 
-static uint32_t *list_of(struct layout *layout, const struct span *span)
+static uint32_t *list_of(struct list *list, const struct span *span)
 {
     if (atomic_load_explicit(&span->place, memory_order_relaxed) == SPAN_PARTIAL)
-        return &layout->partial;
-    return &layout->full[span->parity];
+        return &list->partial;
+    return &list->full[span->parity];
 }
 
-static void list_push(struct layout *layout, struct span *span, enum span_place place)
+static void list_push(struct list *list, struct span *span, enum span_place place)
 {
     span->parity = atomic_load_explicit(&span->swept, memory_order_relaxed) & 1;
     span->owner = NULL;
     atomic_store_explicit(&span->place, (uint8_t)place, memory_order_relaxed);
-    uint32_t *head = list_of(layout, span);
+    uint32_t *head = list_of(list, span);
     span->previous = 0;
     span->next = *head;
     if (*head != 0)
@@ -186,23 +196,23 @@ static void list_push(struct layout *layout, struct span *span, enum span_place 
     *head = span_number(span);
 }
 
-static void list_remove(struct layout *layout, struct span *span)
+static void list_remove(struct list *list, struct span *span)
 {
     if (span->previous != 0)
         heap.spans[span->previous].next = span->next;
     else
-        *list_of(layout, span) = span->next;
+        *list_of(list, span) = span->next;
     if (span->next != 0)
         heap.spans[span->next].previous = span->previous;
     span->next = span->previous = 0;
 }
 
-static struct span *list_pop(struct layout *layout, uint32_t *head, struct thread *self)
+static struct span *list_pop(struct list *list, uint32_t *head, struct thread *self)
 {
     if (*head == 0)
         return NULL;
     struct span *span = &heap.spans[*head];
-    list_remove(layout, span);
+    list_remove(list, span);
     span->owner = self;
     atomic_store_explicit(&span->place, SPAN_OWNED, memory_order_relaxed);
     return span;
@@ -210,24 +220,26 @@ static struct span *list_pop(struct layout *layout, uint32_t *head, struct threa
 
 void span_give_back(struct span *span)
 {
-    struct layout *layout = &heap_layouts[span->layout];
-    os_lock(&layout->lock);
-    list_push(layout, span, span->live < layout->cells ? SPAN_PARTIAL : SPAN_FULL);
-    os_unlock(&layout->lock);
+    struct list *list = &lists[span->layout];
+    enum span_place place = span->live < heap_layouts[span->layout].cells ? SPAN_PARTIAL : SPAN_FULL;
+    os_lock(&list->lock);
+    list_push(list, span, place);
+    os_unlock(&list->lock);
 }
 
 void span_swept(struct span *span, uint32_t old_live)
 {
-    struct layout *layout = &heap_layouts[span->layout];
+    const struct layout *layout = &heap_layouts[span->layout];
+    struct list *list = &lists[span->layout];
     bool empty = false;
-    os_lock(&layout->lock);
+    os_lock(&list->lock);
     switch (atomic_load_explicit(&span->place, memory_order_relaxed)) {
     case SPAN_PARTIAL:
     case SPAN_FULL:
         empty = span->live == 0;
-        list_remove(layout, span);
+        list_remove(list, span);
         if (!empty)
-            list_push(layout, span, span->live < layout->cells ? SPAN_PARTIAL : SPAN_FULL);
+            list_push(list, span, span->live < layout->cells ? SPAN_PARTIAL : SPAN_FULL);
         break;
     case SPAN_LARGE:
         empty = span->live == 0;
@@ -235,7 +247,7 @@ void span_swept(struct span *span, uint32_t old_live)
     default:
         break;
     }
-    os_unlock(&layout->lock);
+    os_unlock(&list->lock);
     uint64_t bytes = (uint64_t)(old_live - span->live) * (layout->cell != 0 ? layout->cell : span->bytes);
     os_count(OS_COUNT_freed_objects, old_live - span->live);
     os_count(OS_COUNT_freed_bytes, bytes);
@@ -245,25 +257,23 @@ void span_swept(struct span *span, uint32_t old_live)
 
 /* ---- a span to allocate from ---------------------------------------------------------------------------- */
 
-static struct span *pop(struct layout *layout, struct thread *self, bool *was_full)
+static struct span *pop(struct list *list, struct thread *self)
 {
     uint64_t cycle = atomic_load_explicit(&heap.sweep_cycle, memory_order_acquire);
-    os_lock(&layout->lock);
-    struct span *span = list_pop(layout, &layout->partial, self);
-    *was_full = span == NULL;
+    os_lock(&list->lock);
+    struct span *span = list_pop(list, &list->partial, self);
     if (span == NULL) /* full when last looked at, in a cycle before this sweep's */
-        span = list_pop(layout, &layout->full[(cycle & 1) ^ 1], self);
-    os_unlock(&layout->lock);
+        span = list_pop(list, &list->full[(cycle & 1) ^ 1], self);
+    os_unlock(&list->lock);
     return span;
 }
 
 struct span *span_get(struct thread *self, uint32_t number)
 {
-    struct layout *layout = &heap_layouts[number];
+    const struct layout *layout = &heap_layouts[number];
     /* Sweeping full spans in the hope of a free cell: as many as Go tries (mcentral.go, spanBudget). */
     for (int budget = 100; budget > 0; budget--) {
-        bool was_full;
-        struct span *span = pop(layout, self, &was_full);
+        struct span *span = pop(&lists[number], self);
         if (span == NULL)
             break;
         span_lock(span);

@@ -7,6 +7,8 @@
 int spans_init(void);
 void spans_shutdown(void);
 void spans_fork_child(void);
+/* A layout is about to get its number. */
+void spans_init_list(uint32_t layout);
 
 /* Pages and a record, in state SPAN_BUILDING, owned by self: no reader finds it.  NULL: ENOMEM. */
 struct span *span_build(struct thread *self, size_t pages, size_t alignment);

@@ -463,7 +463,8 @@ GREY_API void *grey_weak_get(struct grey_weak *weak);
 /* ---- look inside ------------------------------------------------------------------------------ */
 
 /* A snapshot of the collector's figures.  A pause is any time that the library holds up a program
- * thread on behalf of a cycle: a handshake, an assist, a wait. */
+ * thread on behalf of a cycle or of a goal for memory: a handshake, an assist, a wait, memory that is given
+ * back before an allocation returns. */
 struct grey_stats {
     size_t size; /* sizeof(struct grey_stats), set by the caller: GREY_STATS_INIT */
     uint64_t cycles, forced_cycles;

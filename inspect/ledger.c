@@ -1,6 +1,7 @@
 /* inspect/ledger.c -- the pause ledger: every time that the library held up a program thread.
  *
- * A pause is any time that the library holds up a program thread on behalf of a cycle (behaviour 0.5).
+ * A pause is any time that the library holds up a program thread on behalf of a cycle (behaviour 0.5), or to
+ * keep to the memory limit (SC-4).  What an allocation does for itself, sweeping a span for instance, is none.
  * The room that caused it reports it through os_events.pause; all figures about pauses come from here and
  * from nowhere else, so they can't contradict each other.
  *

@@ -2,6 +2,7 @@
 #ifndef GREY_MARK_INTERNAL_H
 #define GREY_MARK_INTERNAL_H
 
+#include "mark/filter.h"
 #include "mark/mark.h"
 
 enum { EDGE_RING = 32, SCAN_RING = 16, TRACER_STACK = 1 << 14 };
@@ -10,19 +11,28 @@ enum { EDGE_RING = 32, SCAN_RING = 16, TRACER_STACK = 1 << 14 };
  * miss the cache, 1.2 ms were seen.  An assist holds up the program: its step is some 10 us. */
 enum { WORKER_STEP = 8 << 10, ASSIST_STEP = 2 << 10 };
 
+/* Blocks above so many bytes go through the filter: at 256 both ways are equally fast, at 512 it is up to 2.5
+ * times (bench/scan.c).  So many words at a time: with 32 the calls show, with 128 lines come too early.
+ * At first those of the two lines that were prefetched with the object: waiting for more of it at once
+ * cost 40 % on objects of 256 bytes full of pointers. */
+enum { FILTER_ABOVE = 256, FILTER_WORDS = 64, FILTER_FIRST = 16, LINE_WORDS = 8 };
+
 /* What one tracer holds.  Its own thread only. */
 struct tracer {
     bool assist;  /* a program thread's: short steps, and wakes nobody (a futex call is 5 us a sleeper) */
     size_t step;  /* WORKER_STEP or ASSIST_STEP */
     size_t depth; /* of the stack */
-    unsigned edge_at, scan_at, edges, scans; /* ring positions; how many entries are in use */
-    struct outside outside;                  /* bounds of foreign regions, as of the last drain */
-    struct epoch_reader *reader;             /* of the range index; NULL until first needed */
-    uint64_t tokens;                         /* of work_pending */
+    unsigned edge_at, scan_at;   /* ring positions */
+    uint32_t looks, spilled;     /* at idle tracers; the look at which the rings were last emptied for them */
+    struct outside outside;      /* bounds of foreign regions, as of the last drain */
+    struct epoch_reader *reader; /* of the range index; NULL until first needed */
+    uint64_t tokens;             /* of work_pending */
     uint64_t marked_objects, marked_bytes, scanned;
-    uint64_t credit;               /* scanned since a worker last gave it to assists */
-    uintptr_t edge[EDGE_RING];     /* words whose mark line was prefetched, 0 = none */
-    uintptr_t scan[SCAN_RING];     /* objects whose lines were prefetched */
+    uint64_t credit;           /* scanned since a worker last gave it to assists */
+    uintptr_t edge[EDGE_RING]; /* words whose mark line was prefetched, 0 = none */
+    uintptr_t scan[SCAN_RING]; /* objects whose lines were prefetched */
+    /* What a filter found: not on the thread's stack, where an assist would leave pointers behind. */
+    uintptr_t found[FILTER_WORDS];
     uintptr_t stack[TRACER_STACK]; /* marked objects; low bit set: a large object's next piece */
     _Atomic uint32_t taken;        /* assists */
 };

@@ -1,6 +1,7 @@
 /* mark/ -- the tracing engine: the mark loop, copied words, root jobs, workers.
  *
  *     trace.c     the mark loop; assists
+ *     filter.c    which words of a large block may be pointers: vector kernels
  *     copies.c    testing copied stack words
  *     jobs.c      root work, cut fine enough to spread; the rescan after an overflow
  *     roots.c     registered roots

@@ -9,7 +9,8 @@
  *          -> scan it
  *
  * The raw bit at the word's own address is tested first: pointers mostly go to bases, and most edges lead
- * to what is marked.  Everything is scalar; SIMD lost wherever it was tried.
+ * to what is marked.  Everything here is scalar; SIMD lost wherever it was tried, but for picking the words
+ * that may be pointers out of large blocks (filter.c).
  *
  * What sits in a ring or on the private stack can't be stolen, and counts in work_pending through the
  * tracer's tokens; so a tracer that stops publishes everything first.
@@ -24,9 +25,18 @@
 #include "os/options.h"
 
 #define CONSERVATIVE ((uintptr_t)1 << 63) /* user addresses have at most 48 bits (OS-19) */
+/* What the stack and the second ring hold: a marked object's base; or, with PIECE, where its next piece begins.
+ * Above its 48 bits its layout + 1, or 0: to be looked up; with TWO_LINES its pointers reach into the line
+ * after that of its base.  Both are what resolve knows already, and scan would have to fetch again. */
+enum { PIECE = 1, TWO_LINES = 2, LAYOUT_SHIFT = 48 };
+#define REFERENCE_ADDRESS (((uintptr_t)1 << LAYOUT_SHIFT) - HEAP_GRANULE)
+_Static_assert(LAYOUT_MAX < 1 << (64 - LAYOUT_SHIFT), "a layout fits above an address");
 /* Objects between looks at the clock and at idle tracers, if tracer->step is not reached before: one for so
  * many bytes of a step, since each object costs about two cache misses whatever its size. */
-enum { STEP_OBJECT = 128, STEAL_ABOVE = 128 };
+enum { STEP_OBJECT = 128 };
+/* Looks between two times that the rings are emptied for the sake of idle tracers: refilling them costs some 50
+ * cache misses. */
+enum { SPILL_LOOKS = 16 };
 
 _Atomic uint32_t mark_gate;
 _Atomic uint64_t mark_scanned, mark_tracer_bytes;
@@ -108,14 +118,11 @@ static void bad_pointer(uintptr_t word, bool free_cell)
                  (void *)word);
 }
 
-/* Marks what the word points to; true if this call did. */
-static bool resolve(struct tracer *tracer, uintptr_t word)
+/* What the word points to has no mark at its own address.  Marks it; true if this call did. */
+static __attribute__((noinline)) bool resolve_white(struct tracer *tracer, uintptr_t word, struct bits *bits)
 {
     uintptr_t p = word & ~CONSERVATIVE;
     size_t page = heap_page(p);
-    unsigned bit = heap_bit(p);
-    if (atomic_load_explicit(&heap.bits[page].mark[bit >> 6], memory_order_relaxed) >> (bit & 63) & 1)
-        return false;
     /* acquire: pairs with span_publish */
     uint32_t info = atomic_load_explicit(&heap.info[page], memory_order_acquire);
     if (UNLIKELY(info == 0)) {
@@ -139,26 +146,39 @@ static bool resolve(struct tracer *tracer, uintptr_t word)
         base = start + (size_t)index * layout->cell;
         size = layout->cell;
     }
-    if (base != p && heap_marked(base))
-        return false;
-    if (UNLIKELY(!heap_cell_allocated(base))) {
+    uint64_t mask = heap_mask(base);
+    if (UNLIKELY(base != p)) {
+        bits = heap_bits_of(base);
+        if (atomic_load_explicit(&bits->mark, memory_order_relaxed) & mask)
+            return false;
+    }
+    if (UNLIKELY((atomic_load_explicit(&bits->alloc, memory_order_acquire) & mask) == 0)) {
         if (!(word & CONSERVATIVE))
             bad_pointer(p, true);
         return false;
     }
-    if (!heap_mark_cell(base))
+    if (!heap_mark_cell_at(bits, base, mask))
         return false;
     tracer->marked_objects++;
     tracer->marked_bytes += size;
     if (layout->kind != LAYOUT_LEAF)
-        push(tracer, base);
+        push(tracer, base | (uintptr_t)(number + 1) << LAYOUT_SHIFT |
+                         ((base & 63) + layout->reach >= 64 ? TWO_LINES : 0));
     return true;
+}
+
+/* Marks what the word points to; true if this call did. */
+static inline bool resolve(struct tracer *tracer, uintptr_t word)
+{
+    struct bits *bits = heap_bits_of(word & ~CONSERVATIVE);
+    if (atomic_load_explicit(&bits->mark, memory_order_relaxed) & heap_mask(word))
+        return false;
+    return resolve_white(tracer, word, bits);
 }
 
 static inline void edge(struct tracer *tracer, uintptr_t word)
 {
-    const struct page_bits *bits = &heap.bits[heap_page(word & ~CONSERVATIVE)];
-    __builtin_prefetch(&bits->mark[heap_bit(word) >> 6]);
+    __builtin_prefetch(heap_bits_of(word & ~CONSERVATIVE));
     unsigned at = tracer->edge_at++ % EDGE_RING;
     uintptr_t old = tracer->edge[at];
     tracer->edge[at] = word;
@@ -209,8 +229,42 @@ bool tracer_stack_word(struct tracer *tracer, uintptr_t word)
  * not put into those that ThreadSanitizer does not see: it must see this. */
 static inline size_t heap_extent(void) { return atomic_load_explicit(&heap.extent, memory_order_acquire); }
 
+/* A large block: what may matter is picked out first, then met (filter.c).  kind: CONSERVATIVE or 0.
+ * A piece is waited for as a whole, so its lines are asked for while the one before is worked on.  The first
+ * is the rest of the two lines that advance asked for; the others begin with a line. */
+static __attribute__((noinline)) void scan_large(struct tracer *tracer, const uintptr_t *at, size_t size,
+                                                 uintptr_t kind)
+{
+    const struct filter_bounds bounds = {(uintptr_t)heap.base, heap_extent(), tracer->outside};
+    size_t left = size / sizeof(uintptr_t),
+           most = FILTER_FIRST - (uintptr_t)at / sizeof(uintptr_t) % LINE_WORDS;
+    for (size_t n; left != 0; at += n, left -= n, most = FILTER_WORDS) {
+        n = left < most ? left : most;
+        for (size_t i = n; i < left && i < n + FILTER_WORDS; i += LINE_WORDS)
+            __builtin_prefetch(at + i);
+        size_t count = filter_words(&bounds, at, n, tracer->found);
+        if (LIKELY(bounds.outside.length == 0)) {
+            for (size_t i = 0; i < count; i++)
+                edge(tracer, tracer->found[i] | kind);
+            continue;
+        }
+        for (size_t i = 0; i < count; i++) {
+            uintptr_t word = tracer->found[i];
+            if (LIKELY(word - bounds.base < bounds.extent))
+                edge(tracer, word | kind);
+            else
+                mark_outside(tracer, word, false);
+        }
+    }
+    tracer->scanned += size;
+}
+
 OS_UNSANITIZED void tracer_words(struct tracer *tracer, const void *start, size_t size)
 {
+    if (size > FILTER_ABOVE) {
+        scan_large(tracer, start, size, CONSERVATIVE);
+        return;
+    }
     uintptr_t base = (uintptr_t)heap.base;
     size_t extent = heap_extent();
     struct outside outside = tracer->outside;
@@ -227,6 +281,10 @@ OS_UNSANITIZED void tracer_words(struct tracer *tracer, const void *start, size_
 
 static OS_UNSANITIZED void scan_pointers(struct tracer *tracer, uintptr_t at, size_t size)
 {
+    if (size > FILTER_ABOVE) {
+        scan_large(tracer, (const uintptr_t *)at, size, 0);
+        return;
+    }
     uintptr_t base = (uintptr_t)heap.base;
     size_t extent = heap_extent();
     struct outside outside = tracer->outside;
@@ -241,7 +299,8 @@ static OS_UNSANITIZED void scan_pointers(struct tracer *tracer, uintptr_t at, si
     tracer->scanned += size;
 }
 
-static OS_UNSANITIZED void scan_mask(struct tracer *tracer, uintptr_t at, uint64_t mask)
+/* The common case, and so all of it in the loop. */
+static OS_UNSANITIZED_INLINE void scan_mask(struct tracer *tracer, uintptr_t at, uint64_t mask)
 {
     uintptr_t base = (uintptr_t)heap.base;
     size_t extent = heap_extent();
@@ -259,7 +318,7 @@ static OS_UNSANITIZED void scan_mask(struct tracer *tracer, uintptr_t at, uint64
 void tracer_mask(struct tracer *tracer, uintptr_t at, uint64_t mask)
 {
     scan_mask(tracer, at, mask);
-    tracer->scanned += (size_t)__builtin_popcountll(mask) * sizeof(uintptr_t);
+    tracer->scanned += os_popcount(mask) * sizeof(uintptr_t);
 }
 
 /* Elements of the type from byte `from` of the object to `to`; from need not be an element's start. */
@@ -292,13 +351,14 @@ static OS_UNSANITIZED void scan_typed(struct tracer *tracer, uintptr_t object, s
 }
 
 /* The cell that `at`, the object's base or where its next piece begins, lies in, up to where pointers end. */
-static uintptr_t object_at(uintptr_t at, uint32_t info, const struct layout *layout, size_t *size)
+static uintptr_t object_at(uintptr_t at, const struct layout *layout, size_t *size)
 {
     if (layout->cell == 0) {
         const struct span *span = heap_span_of(at);
         *size = span->bytes;
         return (uintptr_t)span_start(span);
     }
+    uint32_t info = atomic_load_explicit(&heap.info[heap_page(at)], memory_order_relaxed);
     uintptr_t start = (uintptr_t)heap_page_address(heap_page(at) - heap_info_offset(info));
     uint32_t index = (uint32_t)((uint64_t)(at - start) * layout->inverse >> 32);
     *size = layout->kind == LAYOUT_HEADER ? layout->cell - sizeof(uint64_t) : layout->cell;
@@ -306,14 +366,14 @@ static uintptr_t object_at(uintptr_t at, uint32_t info, const struct layout *lay
 }
 
 /* What is larger than a step, one step of it (MK-3).  The rest is pushed first: others may take it. */
-static void scan_piece(struct tracer *tracer, uintptr_t at, uint32_t info, const struct layout *layout)
+static void scan_piece(struct tracer *tracer, uintptr_t at, const struct layout *layout)
 {
     size_t size;
-    uintptr_t object = object_at(at, info, layout, &size);
+    uintptr_t object = object_at(at, layout, &size);
     size_t from = at - object, to = size;
     if (to - from > tracer->step) {
         to = from + tracer->step;
-        push(tracer, (object + to) | 1);
+        push(tracer, (object + to) | PIECE);
     }
     if (layout->kind == LAYOUT_CONSERVATIVE) {
         tracer_words(tracer, (const void *)at, to - from);
@@ -328,17 +388,17 @@ static void scan_piece(struct tracer *tracer, uintptr_t at, uint32_t info, const
     }
 }
 
-static void scan(struct tracer *tracer, uintptr_t reference)
+static uint32_t layout_at(uintptr_t at)
 {
-    uintptr_t at = reference & ~(uintptr_t)1;
-    uint32_t info = atomic_load_explicit(&heap.info[heap_page(at)], memory_order_relaxed);
-    const struct layout *layout = &heap_layouts[heap_info_layout(info)];
-    HOOK(MARK_SCAN, (void *)at);
-    if (LIKELY(layout->kind == LAYOUT_MASK)) {
-        scan_mask(tracer, at, layout->mask);
-        tracer->scanned += layout->cell;
-    } else if (layout->cell == 0 || layout->cell > tracer->step || (reference & 1)) {
-        scan_piece(tracer, at, info, layout);
+    return heap_info_layout(atomic_load_explicit(&heap.info[heap_page(at)], memory_order_relaxed));
+}
+
+static __attribute__((noinline)) void scan_other(struct tracer *tracer, uintptr_t reference,
+                                                 const struct layout *layout)
+{
+    uintptr_t at = reference & REFERENCE_ADDRESS;
+    if (layout->cell == 0 || layout->cell > tracer->step || (reference & PIECE)) {
+        scan_piece(tracer, at, layout);
     } else if (layout->kind == LAYOUT_CONSERVATIVE) {
         tracer_words(tracer, (const void *)at, layout->cell);
     } else if (layout->kind == LAYOUT_POINTERS) {
@@ -350,6 +410,22 @@ static void scan(struct tracer *tracer, uintptr_t reference)
     }
 }
 
+static inline void scan(struct tracer *tracer, uintptr_t reference)
+{
+    uintptr_t at = reference & REFERENCE_ADDRESS;
+    uint32_t number = (uint32_t)(reference >> LAYOUT_SHIFT);
+    if (UNLIKELY(number == 0))
+        number = layout_at(at) + 1;
+    const struct layout *layout = &heap_layouts[number - 1];
+    HOOK(MARK_SCAN, (void *)at);
+    if (LIKELY(layout->kind == LAYOUT_MASK)) {
+        scan_mask(tracer, at, layout->mask);
+        tracer->scanned += layout->cell;
+    } else {
+        scan_other(tracer, reference, layout);
+    }
+}
+
 void tracer_scan_object(struct tracer *tracer, uintptr_t base) { scan(tracer, base); }
 
 /* ---- the loop ---------------------------------------------------------------------------------------------------- */
@@ -358,8 +434,9 @@ void tracer_scan_object(struct tracer *tracer, uintptr_t base) { scan(tracer, ba
 static inline void advance(struct tracer *tracer)
 {
     uintptr_t next = tracer->stack[--tracer->depth];
-    __builtin_prefetch((const void *)(next & ~(uintptr_t)1));
-    __builtin_prefetch((const void *)((next & ~(uintptr_t)1) + 64));
+    uintptr_t at_line = next & REFERENCE_ADDRESS;
+    __builtin_prefetch((const void *)at_line);
+    __builtin_prefetch((const void *)(at_line + (next & TWO_LINES) * (64 / TWO_LINES)));
     unsigned at = tracer->scan_at++ % SCAN_RING;
     uintptr_t old = tracer->scan[at];
     tracer->scan[at] = next;
@@ -387,6 +464,32 @@ static bool others_idle(void)
     return atomic_load_explicit(&work_idle, memory_order_relaxed) != 0 && !work_available();
 }
 
+/* Everything onto the stack. */
+static void empty_rings(struct tracer *tracer)
+{
+    flush_edges(tracer);
+    for (unsigned i = 0; i < SCAN_RING; i++) {
+        if (tracer->scan[i] != 0)
+            push(tracer, tracer->scan[i]);
+        tracer->scan[i] = 0;
+    }
+}
+
+/* Half of what is held, so that who is idle has something to do.  Where the graph is narrow the rings hold
+ * all of it: 64 lists leave 16 entries on the stack, and were one worker's alone. */
+static void give_half(struct tracer *tracer)
+{
+    if (tracer->depth < EDGE_RING + SCAN_RING) {
+        if (tracer->looks - tracer->spilled < SPILL_LOOKS)
+            return;
+        tracer->spilled = tracer->looks;
+        empty_rings(tracer);
+    }
+    size_t half = tracer->depth / 2;
+    if (half != 0 && share(tracer, half < WORK_SHARE ? half : WORK_SHARE))
+        work_wake();
+}
+
 struct epoch_reader **tracer_reader(struct tracer *tracer) { return &tracer->reader; }
 void tracer_look_outside(struct tracer *tracer) { tracer->outside = outside_read(); }
 
@@ -407,9 +510,9 @@ bool tracer_drain(struct tracer *tracer, size_t bytes, uint64_t deadline)
             if (tracer->depth == 0)
                 return true;
         }
-        if (tracer->depth > STEAL_ABOVE && !tracer->assist && others_idle() &&
-            share(tracer, tracer->depth / 2 < WORK_SHARE ? tracer->depth / 2 : WORK_SHARE))
-            work_wake();
+        tracer->looks++;
+        if (!tracer->assist && others_idle())
+            give_half(tracer);
         if (tracer->scanned >= end || (deadline != 0 && os_now() >= deadline))
             return false;
     }
@@ -448,12 +551,7 @@ void tracer_give_tokens(struct tracer *tracer)
 
 void tracer_publish(struct tracer *tracer)
 {
-    flush_edges(tracer);
-    for (unsigned i = 0; i < SCAN_RING; i++) {
-        if (tracer->scan[i] != 0)
-            push(tracer, tracer->scan[i]);
-        tracer->scan[i] = 0;
-    }
+    empty_rings(tracer);
     bool left = tracer->depth != 0;
     while (tracer->depth != 0)
         if (!share(tracer, MARK_BLOCK_ENTRIES)) {

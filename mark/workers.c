@@ -291,6 +291,7 @@ void mark_workers_unpark(void)
 int mark_init(void)
 {
     bool have_jobs = jobs_init();
+    filter_init();
     atomic_store(&mark_gate, 0);
     collector_tracer = tracer_new(false);
     bool have_tracers = collector_tracer != NULL;

@@ -13,6 +13,7 @@
     X(handshake, "copying the thread's stack")                                                               \
     X(hold, "a held round, autoroots, checkmark, stoptheworld")                                              \
     X(assist, "marking on the program's behalf")                                                             \
+    X(scavenge, "giving free memory back before an allocation returns")                                      \
     X(wait, "leaving a blocking region, attach or exit while the collector looks")
 enum os_pause_kind {
 #define X(name, help) OS_PAUSE_##name,

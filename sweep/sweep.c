@@ -11,6 +11,7 @@
 #include "sweep/cleanups.h"
 #include "sweep/specials.h"
 #include "sweep/sweep.h"
+#include "sweep/words.h"
 #include "mutator/mutator.h"
 #include "os/options.h"
 
@@ -58,6 +59,18 @@ static void bury(const struct span *span, const struct layout *layout)
     }
 }
 
+static _Noreturn void wrong_mark(const struct span *span, uint32_t pages)
+{
+    const struct page_bits *bits = &heap.bits[span->first_page];
+    uint64_t mark = 0, alloc = 0;
+    for (uint32_t w = 0; w < 8 * pages && (mark & ~alloc) == 0; w++) {
+        mark = atomic_load_explicit(&bits[w / 8].word[w % 8].mark, memory_order_relaxed);
+        alloc = atomic_load_explicit(&bits[w / 8].word[w % 8].alloc, memory_order_relaxed);
+    }
+    os_internal(span_start(span), "marking free object: marks %lx where %lx is allocated",
+                (unsigned long)mark, (unsigned long)alloc);
+}
+
 void sweep_span(struct span *span)
 {
     const struct layout *layout = &heap_layouts[span->layout];
@@ -70,22 +83,10 @@ void sweep_span(struct span *span)
 #endif
     if (debug)
         bury(span, layout);
-    uint32_t live = 0, pages = layout->cell != 0 ? span->pages : 1;
-    for (uint32_t i = 0; i < pages; i++) {
-        struct page_bits *bits = &heap.bits[span->first_page + i];
-        for (int w = 0; w < 8; w++) {
-            uint64_t mark = atomic_load_explicit(&bits->mark[w], memory_order_relaxed);
-            uint64_t alloc = atomic_load_explicit(&bits->alloc[w], memory_order_relaxed);
-            if (UNLIKELY(mark & ~alloc))
-                os_internal(span_start(span), "marking free object: marks %lx where %lx is allocated",
-                            (unsigned long)mark, (unsigned long)alloc);
-            if (mark != alloc)
-                atomic_store_explicit(&bits->alloc[w], mark, memory_order_release);
-            if (mark != 0)
-                atomic_store_explicit(&bits->mark[w], 0, memory_order_relaxed);
-            live += (uint32_t)__builtin_popcountll(mark);
-        }
-    }
+    uint32_t pages = layout->cell != 0 ? span->pages : 1;
+    uint32_t live = sweep_words(&heap.bits[span->first_page], pages);
+    if (UNLIKELY(live == SWEEP_WRONG))
+        wrong_mark(span, pages);
     uint32_t old = span->live;
     ASSERT(live <= old);
     span->live = live;
@@ -139,16 +140,21 @@ bool sweep_done(void)
            atomic_load_explicit(&end_span, memory_order_relaxed);
 }
 
-void sweep_begin(uint64_t distance)
+void sweep_open(void)
 {
     uint32_t n = atomic_load_explicit(&heap.n_spans, memory_order_acquire);
+    atomic_store_explicit(&end_span, n, memory_order_relaxed);
+    atomic_store_explicit(&next_span, 1, memory_order_release);
+}
+
+void sweep_begin(uint64_t distance)
+{
+    uint32_t n = atomic_load_explicit(&end_span, memory_order_relaxed);
     union {
         double ratio;
         uint64_t bits;
     } debt = {.ratio = n / ((double)distance > least_distance ? (double)distance : least_distance)};
     atomic_store_explicit(&debt_ratio, debt.bits, memory_order_relaxed);
-    atomic_store_explicit(&end_span, n, memory_order_relaxed);
-    atomic_store_explicit(&next_span, 1, memory_order_release);
     atomic_fetch_add_explicit(&sweeper_signal, 1, memory_order_release);
     os_wake(&sweeper_signal, 1);
 }

@@ -1,6 +1,7 @@
 /* sweep/ -- sweeping spans, and everything that runs because something died.
  *
  *     sweep.c      spans: concurrent and on demand
+ *     words.c      the kernel: mark words become allocation words
  *     specials.c   cleanups, finalizers and weak references hang on spans
  *     weak.c       weak references
  *     cleanups.c   the queues of what is to run, and the threads that run it
@@ -19,7 +20,11 @@
 void sweep_span(struct span *span);
 /* Flag held: the same if it was not swept since the last cycle (OR-12). */
 void sweep_if_due(struct span *span);
-/* 1.7: from here on anyone may sweep.  distance: bytes that may be allocated before the next cycle. */
+/* 1.7: from here on anyone may sweep.  At once with the cycle's number and not later: a collector that waits
+ * for a processor in between would leave the program to take new memory with all the garbage still there (under
+ * a limit it passed that by 18 MiB). */
+void sweep_open(void);
+/* The background thread begins, allocations pay.  distance: bytes until the next cycle. */
 void sweep_begin(uint64_t distance);
 /* Sweeps what is left; the collector. */
 void sweep_finish(void);

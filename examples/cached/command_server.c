@@ -221,7 +221,7 @@ static uint64_t value_at(const struct grey_metric *histogram, uint64_t rank)
  * in which the system had given the processor to somebody else. */
 static void info_pauses(struct info *info)
 {
-    static const char *const kinds[] = {"handshake", "hold", "assist", "wait", "total"};
+    static const char *const kinds[] = {"handshake", "hold", "assist", "scavenge", "wait", "total"};
     static const struct {
         const char *label, *unit;
     } clocks[] = {{"wall", "seconds"}, {"cpu", "cpu-seconds"}};

@@ -252,7 +252,8 @@ static void histograms_agree(void **unused)
     settle();
     struct grey_stats stats = read_stats();
     uint64_t parts = count_of("/gc/pauses/handshake:seconds") + count_of("/gc/pauses/hold:seconds") +
-                     count_of("/gc/pauses/assist:seconds") + count_of("/gc/pauses/wait:seconds");
+                     count_of("/gc/pauses/assist:seconds") + count_of("/gc/pauses/scavenge:seconds") +
+                     count_of("/gc/pauses/wait:seconds");
     assert_true(parts > 0);
     assert_true(parts == stats.pause_count);
     assert_true(count_of("/gc/pauses/total:cpu-seconds") <= parts);

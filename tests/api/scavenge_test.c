@@ -5,7 +5,7 @@
  * The limit is soft.  Under the churn here the process held 2 MiB too much of 256 for moments where the
  * collector had a processor, and up to 58 where it had to wait for one: what lives had passed the goal then.
  *
- * Requirements: SC-1..SC-4, SC-7..SC-9, PC-11, PC-12, PC-15, GCPhys, TestFreeOSMemory.
+ * Requirements: SC-1..SC-4, SC-7..SC-9, PC-11, PC-12, PC-15, TR-4, GCPhys, TestFreeOSMemory.
  */
 #include "os/os.h"
 #include "support_child.h"
@@ -57,6 +57,17 @@ static uint64_t metric(const char *name)
     struct grey_metric value;
     CHILD_CHECK(grey_metric_read(name, &value) == 0);
     return value.u64;
+}
+
+/* How many pauses there were for giving memory back, by one clock or the other (TR-4). */
+static uint64_t pauses(const char *name)
+{
+    struct grey_metric histogram;
+    CHILD_CHECK(grey_metric_read(name, &histogram) == 0 && histogram.kind == GREY_METRIC_HISTOGRAM);
+    uint64_t count = 0;
+    for (size_t i = 0; i < histogram.n; i++)
+        count += histogram.counts[i];
+    return count;
 }
 
 /* What the limit is about. */
@@ -172,6 +183,7 @@ static void new_limit_is_heard(void)
  * anything free.  The background's goal is met until then. */
 static void allocation_makes_room(void)
 {
+    int times = 0;
     grey_set_percent(-1);
     for (int round = 0; round < 8; round++) {
         hold(0, 1024);
@@ -180,6 +192,9 @@ static void allocation_makes_room(void)
         hold(0, 64);
         uint64_t before = metric("/memory/classes/heap/free:bytes");
         CHILD_CHECK(before >= 32 * MIB);
+        uint64_t given = metric("/gc/scavenge/released:bytes");
+        uint64_t wall = pauses("/gc/pauses/scavenge:seconds");
+        uint64_t cpu = pauses("/gc/pauses/scavenge:cpu-seconds"), all = heap_figures().pause_count;
         uint64_t limit = ready() * 107 / 100;
         grey_set_memory_limit(limit);
         void *large = grey_alloc_leaf(before + 64 * MIB); /* does not fit into that */
@@ -191,11 +206,19 @@ static void allocation_makes_room(void)
                     (double)ready_after / (double)MIB, (double)limit / (double)MIB);
             CHILD_CHECK(false);
         }
+        /* The thread was held up for what went, and the ledger has it.  What was free may have become part of
+         * the large object, and then nothing went. */
+        bool gone = metric("/gc/scavenge/released:bytes") > given;
+        times += gone;
+        CHILD_CHECK(!gone || pauses("/gc/pauses/scavenge:seconds") > wall);
+        CHILD_CHECK(!gone || pauses("/gc/pauses/scavenge:cpu-seconds") > cpu);
+        CHILD_CHECK(!gone || heap_figures().pause_count > all);
         grey_set_memory_limit(SIZE_MAX);
         large = NULL;
         heap_wipe_stack();
         grey_trim(); /* the next finds no room for it */
     }
+    CHILD_CHECK(times > 0);
 }
 
 enum { THREADS = 2, LIVE = (150 << 20) / BLOCK };

@@ -14,56 +14,13 @@ build=${1:?usage: cached_test.sh BUILD_DIRECTORY}
 seconds=${GREY_TEST_SECONDS:-5}
 directory=$build/examples/cached
 [ -x "$directory/cached" ] || directory=$build
-work=$(mktemp -d)
-server=
-faults=0
-
-clean_up() {
-    [ -n "$server" ] && kill -KILL "$server" 2>/dev/null
-    rm -rf "$work"
-}
-trap clean_up EXIT
-
-fail() {
-    echo "FAIL: $*" >&2
-    faults=$((faults + 1))
-}
+. "$(dirname "$0")/server.sh"
 
 # start OPTION...: sets server, port and metrics.
 start() {
-    : >"$work/out" # what the server before this one said
-    "$directory/cached" --port 0 --metrics-port 0 "$@" >"$work/out" 2>"$work/err" &
-    server=$!
-    for _ in $(seq 200); do
-        grep -q '^cached: metrics' "$work/out" && break
-        kill -0 "$server" 2>/dev/null || break
-        sleep 0.05
-    done
+    launch "cached: metrics" "$directory/cached" --port 0 --metrics-port 0 "$@"
     port=$(sed -n 's/^cached: listening on .* port \([0-9]*\),.*/\1/p' "$work/out")
     metrics=$(sed -n 's/^cached: metrics on .*:\([0-9]*\)\/.*/\1/p' "$work/out")
-    if [ -z "$port" ] || [ -z "$metrics" ]; then
-        cat "$work/err" >&2
-        echo "FAIL: the server did not start" >&2
-        exit 1
-    fi
-}
-
-# It must end by itself, with status 0, within 10 seconds of the signal.
-stop() {
-    kill "-$1" "$server"
-    for _ in $(seq 200); do
-        kill -0 "$server" 2>/dev/null || break
-        sleep 0.05
-    done
-    if kill -0 "$server" 2>/dev/null; then
-        fail "the server did not stop on SIG$1"
-        kill -KILL "$server"
-    fi
-    wait "$server"
-    local status=$?
-    server=
-    [ "$status" -eq 0 ] || fail "the server's exit status is $status"
-    [ -s "$work/err" ] && cat "$work/err" >&2
 }
 
 # expect ANSWER COMMAND...: the answer's lines joined by blanks.
@@ -358,7 +315,7 @@ test_long_replies() {
 }
 
 check() {
-    "$directory/cached_check" --port "$port" "$@" || fail "cached_check $*"
+    drive "$directory/cached_check" --port "$port" "$@"
 }
 
 start --threads 2

@@ -13,7 +13,8 @@ fill:  documents of some hundred kilobytes each, to stay.
 load:  POST /sum, always the same for a seed: for comparisons.
 mixed: all routes at once, pipelines, clients that hang up in the middle, that read late, that send byte by
        byte; documents, each of which one connection owns, must hold what was last put.
-Exits with 1 if anything was wrong.
+Exits with 1 if anything was wrong.  At most five faults are told, in a line each; and a server that takes no
+more connections is told once, and ends the run: what all the others see then says nothing.
 """
 import asyncio
 import json
@@ -22,14 +23,29 @@ import sys
 import time
 import urllib.parse
 
+MOST_TOLD = 5
 faults = 0
+
+
+class ServerGone(Exception):
+    pass
 
 
 def fail(text):
     global faults
     faults += 1
-    if faults <= 20:
-        print("FAIL:", text, file=sys.stderr)
+    if faults <= MOST_TOLD:
+        print("FAIL:", text if len(text) <= 400 else text[:400] + "...", file=sys.stderr)
+
+
+async def connection_failed(port, what, error):
+    """A fault like others, unless the server is gone."""
+    try:
+        _, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.transport.abort()
+    except OSError as refused:
+        raise ServerGone(f"{what}: {error!r}, and then {refused!r}") from None
+    fail(f"{what}: {error!r}")
 
 
 def request(method, path, body=None, headers=(), version="1.1"):
@@ -417,8 +433,8 @@ class Mixed:
             try:
                 await act()
             except (OSError, ValueError, asyncio.TimeoutError, asyncio.IncompleteReadError) as error:
-                fail(f"{act.__name__}: {error!r}")
                 self.client.hang_up()
+                await connection_failed(self.client.port, act.__name__, error)
             self.count += 1
         for name in self.documents:
             await self.client.ask(request("DELETE", f"/documents/{name}"))
@@ -428,32 +444,46 @@ class Mixed:
 async def mixed(port, seconds, connections, seed):
     end = time.monotonic() + seconds
     all_of_them = [Mixed(port, number, seed, end) for number in range(connections)]
+    print(f"mixed: seed {seed}", flush=True)
     await asyncio.gather(*(one.run() for one in all_of_them))
     n = sum(one.count for one in all_of_them)
-    print(f"mixed: seed {seed}, {connections} connections, {n} acts, {faults} faults")
+    print(f"mixed: {connections} connections, {n} acts, {faults} faults")
     if n < connections:
         fail("nearly nothing was done")
 
 
 async def figure(port, name):
     answer = await Client(port).ask(request("GET", "/stats", headers=["Connection: close"]))
+    if answer is None:
+        raise ConnectionError("closed without an answer")
     print(json.loads(answer[2])[name])
+
+
+async def run(what, port, rest):
+    if what == "rules":
+        await rules(port)
+    elif what == "fill":
+        await fill(port, *map(int, rest))
+    elif what == "load":
+        await load(port, *map(int, rest))
+    elif what == "mixed":
+        await mixed(port, float(rest[0]), int(rest[1]), int(rest[2]))
+    elif what == "figure":
+        await figure(port, rest[0])
+    else:
+        sys.exit(__doc__)
 
 
 def main():
     what, port, *rest = sys.argv[1:]
-    if what == "rules":
-        asyncio.run(rules(int(port)))
-    elif what == "fill":
-        asyncio.run(fill(int(port), *map(int, rest)))
-    elif what == "load":
-        asyncio.run(load(int(port), *map(int, rest)))
-    elif what == "mixed":
-        asyncio.run(mixed(int(port), float(rest[0]), int(rest[1]), int(rest[2])))
-    elif what == "figure":
-        asyncio.run(figure(int(port), rest[0]))
-    else:
-        sys.exit(__doc__)
+    try:
+        asyncio.run(run(what, int(port), rest))
+    except ServerGone as gone:
+        fail(f"the server is gone: {gone}")
+    except (OSError, asyncio.TimeoutError, asyncio.IncompleteReadError) as error:
+        fail(f"{what}: {error!r}")
+    if faults > MOST_TOLD:
+        print(f"FAIL: {faults - MOST_TOLD} more faults", file=sys.stderr)
     sys.exit(faults > 0)
 
 

@@ -18,59 +18,16 @@ requests=${GREY_TEST_REQUESTS:-3200}
 program=$build/examples/requests/requests
 [ -x "$program" ] || program=$build/requests
 client=$(dirname "$0")/requests_client.py
-work=$(mktemp -d)
-server=
-faults=0
-
-clean_up() {
-    [ -n "$server" ] && kill -KILL "$server" 2>/dev/null
-    rm -rf "$work"
-}
-trap clean_up EXIT
-
-fail() {
-    echo "FAIL: $*" >&2
-    faults=$((faults + 1))
-}
+. "$(dirname "$0")/server.sh"
 
 # start OPTION...: sets server and port.
 start() {
-    : >"$work/out" # what the server before this one said
-    "$program" --port 0 "$@" >"$work/out" 2>"$work/err" &
-    server=$!
-    for _ in $(seq 200); do
-        grep -q '^requests: listening' "$work/out" && break
-        kill -0 "$server" 2>/dev/null || break
-        sleep 0.05
-    done
+    launch "requests: listening" "$program" --port 0 "$@"
     port=$(sed -n 's/^requests: listening on http:.*:\([0-9]*\), .*/\1/p' "$work/out")
-    if [ -z "$port" ]; then
-        cat "$work/err" >&2
-        echo "FAIL: the server did not start" >&2
-        exit 1
-    fi
-}
-
-# It must end by itself, with status 0, within 10 seconds of the signal.
-stop() {
-    kill "-$1" "$server"
-    for _ in $(seq 200); do
-        kill -0 "$server" 2>/dev/null || break
-        sleep 0.05
-    done
-    if kill -0 "$server" 2>/dev/null; then
-        fail "the server did not stop on SIG$1"
-        kill -KILL "$server"
-    fi
-    wait "$server"
-    local status=$?
-    server=
-    [ "$status" -eq 0 ] || fail "the server's exit status is $status"
-    [ -s "$work/err" ] && cat "$work/err" >&2
 }
 
 client() {
-    python3 "$client" "$1" "$port" "${@:2}" || fail "the client found faults: $*"
+    drive python3 "$client" "$1" "$port" "${@:2}"
 }
 
 figure() {

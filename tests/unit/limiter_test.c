@@ -127,26 +127,33 @@ static void last_cycle(void **unused)
     assert_int_equal(limiter.last_cycle, 23);
 }
 
-/* Threads that are held: as many processors as stood idle meanwhile, however many threads. */
+/* Threads that are held: as many processors as stood idle meanwhile, however many threads, and at most as much
+ * as the collector used: what nobody in the process used, others had. */
 static void held(void **unused)
 {
     (void)unused;
     reading.now += 2 * MS;
     reading.held += 2 * MS;
     limiter_update(&limiter, &reading, 1);
-    check(2 * MS, false, 0);
+    check(0, false, 0);
+    reading.now += 2 * MS;
+    reading.held += 2 * MS;
+    reading.collector += 8 * MS;
+    limiter_update(&limiter, &reading, 1);
+    check(10 * MS, false, 0);
     reading.now += 2 * MS;
     reading.held += 200 * 2 * MS;
+    reading.collector += 3 * 2 * MS;
     limiter_update(&limiter, &reading, 1);
-    check(2 * MS + PROCESSORS * 2 * MS, false, 0);
+    check((10 + 6 + 6) * MS, false, 0);
     passes(SECOND / MS, 0, 1000);
     check(0, false, 0);
     reading.now += 2 * MS;
     reading.held += 200 * 2 * MS;
-    reading.collector += 4 * 2 * MS;
+    reading.collector += 6 * 2 * MS;
     reading.program += 3 * 2 * MS;
-    limiter_update(&limiter, &reading, 1);
-    check((PROCESSORS - 3 - 3) * 2 * MS, false, 0);
+    limiter_update(&limiter, &reading, 1); /* 14 processors: 5 of them idle */
+    check((6 + 5 - 3) * 2 * MS, false, 0);
 }
 
 static void resized(void **unused)
