@@ -7,9 +7,9 @@
  * filter: the conservative filter over blocks of random words of which 0, 10 or 100 % point into the heap, at
  * random places; 16 KiB again and again, and 256 MiB once.  In GB/s.
  *
- * sweep: the eight mark words of a page become its allocation words.  Pages that are empty, full, all dead, with
- * 64-byte cells of which half are dead, and with 1 KiB cells of which half are; 128 pages again and again, and
- * those of 1 GiB of heap after something else has been in the cache.  In ns a page.
+ * sweep: the eight mark words of a page become its allocation words.  Pages that are empty, full, all dead,
+ * with 64-byte cells of which half are dead, and with 1 KiB cells of which half are; 128 pages again and again,
+ * and those of 1 GiB of heap after something else has been in the cache.  In ns a page.
  *
  * mark: a collection, one worker, of 256 MiB of untyped objects of 512 bytes, 4 KiB and 256 KiB with as many
  * pointers as above, to random objects.  In GB/s.
@@ -67,7 +67,7 @@ static struct bench_result result(const char *metric, const char *unit, enum ben
 /* A word that points nowhere: a number, as programs have them. */
 static uintptr_t no_pointer(void) { return bench_random(&state) >> 40; }
 
-/* ---- filter ---------------------------------------------------------------------------------------------- */
+/* ---- filter ----------------------------------------------------------------------------------------- */
 
 static void filter_block(const uintptr_t *at, size_t bytes, size_t rounds, unsigned percent, size_t expected,
                          const struct filter_bounds *bounds, const char *name)
@@ -106,7 +106,7 @@ static void run_filter(const struct bench_options *options)
     }
 }
 
-/* ---- sweep ----------------------------------------------------------------------------------------------- */
+/* ---- sweep ------------------------------------------------------------------------------------------ */
 
 static const char *const page_kinds[] = {"empty", "full", "dead", "mixed", "sparse"};
 
@@ -171,7 +171,7 @@ static void run_sweep(const struct bench_options *options)
     }
 }
 
-/* ---- mark ------------------------------------------------------------------------------------------------ */
+/* ---- mark ------------------------------------------------------------------------------------------- */
 
 static uintptr_t **blocks;
 

@@ -11,13 +11,13 @@
  *               instruction takes some 100 cycles on Zen 4
  *
  * A store of a whole vector at out[count] stays within out, since no more words were kept than were looked
- * at.  Each kernel exists once more without bounds outside the heap, which most programs don't have: 20 to 30 %
- * faster in the cache.
+ * at.  Each kernel exists once more without bounds outside the heap, which most programs don't have: 20 to
+ * 30 % faster in the cache.
  *
- * Figures, GB/s of one processor (Zen 4), 16 KiB in the cache / 256 MiB, the same for any share of
- * pointers: portable 14 / 13, AVX2 40 / 25, AVX-512 65 / 27; a loop with a branch 4 to 9, and 2.5 at 10 %.  Tried:
- * passing over 16 or 32 words without a candidate doubles the speed where there are none at all, and halves
- * AVX2's at 10 %; unrolling by hand does nothing.  bench/scan.c measures it, and what a collection gains.
+ * Figures, GB/s of one processor (Zen 4), 16 KiB in the cache / 256 MiB, the same for any share of pointers:
+ * portable 14 / 13, AVX2 40 / 25, AVX-512 65 / 27; a loop with a branch 4 to 9, and 2.5 at 10 %.  Tried: passing
+ * over 16 or 32 words without a candidate doubles the speed where there are none at all, and halves AVX2's
+ * at 10 %; unrolling by hand does nothing.  bench/scan.c measures it, and what a collection gains.
  *
  * The program stores to the words meanwhile.  Each is loaded once and whole, and what was compared is what is
  * kept: loads are volatile, so that the compiler makes exactly one, and every vector is aligned to its
@@ -67,7 +67,7 @@ INLINE size_t words_before(const uintptr_t *at, size_t alignment, size_t n)
     return words < n ? words : n;
 }
 
-/* ---- AVX2 ------------------------------------------------------------------------------------------------ */
+/* ---- AVX2 ------------------------------------------------------------------------------------------- */
 
 typedef long long vector4 __attribute__((vector_size(32), may_alias));
 
@@ -79,11 +79,15 @@ static const uint8_t packing[16][8] = {
     {4, 5, 6, 7, 0, 1, 2, 3}, {0, 1, 4, 5, 6, 7, 2, 3}, {2, 3, 4, 5, 6, 7, 0, 1}, {0, 1, 2, 3, 4, 5, 6, 7},
 };
 
-/* There is only a signed comparison: both sides are moved by half the range. */
+/* There is only a signed comparison: both sides are moved by half the range, which is the same up and down. */
 struct bounds4 {
     __m256i base, extent, low, length;
 };
-static const uintptr_t half = (uintptr_t)1 << 63;
+OS_SIMD_FOR_AVX2 INLINE __m256i moved4(uintptr_t word)
+{
+    uintptr_t moved = word ^ (uintptr_t)1 << 63;
+    return _mm256_set1_epi64x((long long)moved);
+}
 
 OS_SIMD_FOR_AVX2 INLINE __m256i candidates4(const struct bounds4 *bounds, bool outside, __m256i words)
 {
@@ -97,10 +101,10 @@ OS_SIMD_FOR_AVX2 INLINE size_t by_fours(const struct filter_bounds *bounds, bool
                                         size_t n, uintptr_t *out)
 {
     const struct bounds4 bounds4 = {
-        _mm256_set1_epi64x((long long)(bounds->base + half)),
-        _mm256_set1_epi64x((long long)(bounds->extent - half)),
-        _mm256_set1_epi64x((long long)(bounds->outside.low + half)),
-        _mm256_set1_epi64x((long long)(bounds->outside.length - half)),
+        moved4(bounds->base),
+        moved4(bounds->extent),
+        moved4(bounds->outside.low),
+        moved4(bounds->outside.length),
     };
     size_t before = words_before(at, sizeof(vector4), n);
     size_t count = one_by_one(bounds, outside, at, before, out);
@@ -125,7 +129,7 @@ OS_SIMD_FOR_AVX2 static size_t avx2(const struct filter_bounds *bounds, const ui
     return by_fours(bounds, true, at, n, out);
 }
 
-/* ---- AVX-512 --------------------------------------------------------------------------------------------- */
+/* ---- AVX-512 ---------------------------------------------------------------------------------------- */
 
 typedef long long vector8 __attribute__((vector_size(64), may_alias));
 
@@ -172,7 +176,7 @@ OS_SIMD_FOR_AVX512 static size_t avx512(const struct filter_bounds *bounds, cons
 }
 #endif
 
-/* ---- the choice -------------------------------------------------------------------------------------------- */
+/* ---- the choice ------------------------------------------------------------------------------------- */
 
 filter_function *filter_words = portable;
 

@@ -6,11 +6,11 @@
  * words are stored whole, with release order, and not after the marks are cleared.
  *
  * The vector kernel stores a mark and its allocation word at once, 16 bytes, aligned, VEX-encoded: Intel (SDM
- * volume 3, 9.1.1) and AMD promise that on processors with AVX such a store is atomic; and every store of x86 to
- * ordinary memory is a release store, as far as the processor goes.  As far as the compiler goes the
+ * volume 3, 9.1.1) and AMD promise that on processors with AVX such a store is atomic; and every store of
+ * x86 to ordinary memory is a release store, as far as the processor goes.  As far as the compiler goes the
  * stores are volatile, which keeps their order among themselves, behind a release fence, which costs no
- * instruction.  Loads and comparisons are 32 bytes wide: nobody stores meanwhile.  AVX-512 gains nothing as long
- * as the stores are of 16 bytes, and of wider ones nobody promises anything.  bench/scan.c measures it.
+ * instruction.  Loads and comparisons are 32 bytes wide: nobody stores meanwhile.  AVX-512 gains nothing as
+ * long as the stores are of 16 bytes, and of wider ones nobody promises anything.  bench/scan.c measures it.
  */
 #include "sweep/words.h"
 
@@ -70,7 +70,7 @@ OS_SIMD_FOR_AVX2 static uint32_t avx2(struct page_bits *page, uint32_t pages)
 }
 #endif
 
-/* ---- the choice -------------------------------------------------------------------------------------------- */
+/* ---- the choice ------------------------------------------------------------------------------------- */
 
 sweep_function *sweep_words = portable;
 

@@ -1,13 +1,13 @@
-/* tests/api/large_blocks_test.c -- large untyped objects, arrays of pointers, and regions that are scanned: each
- * pointer in them is found, wherever it lies, by every kernel that the processor has.
+/* tests/api/large_blocks_test.c -- large untyped objects, arrays of pointers, and regions that are scanned:
+ * each pointer in them is found, wherever it lies, by every kernel that the processor has.
  *
- * Such blocks go through the filter (mark/filter.c).  Blocks of 200 bytes to 24 KiB, at the alignments that size
- * classes give, hold none, one (often the first or last), some and nothing but pointers among numbers;
- * what they point to is reachable by nothing else.  With and without something registered outside the
- * heap, since the filter has a version for each.
+ * Such blocks go through the filter (mark/filter.c).  Blocks of 200 bytes to 24 KiB, at the alignments that
+ * size classes give, hold none, one (often the first or last), some and nothing but pointers among
+ * numbers; what they point to is reachable by nothing else.  With and without something registered outside
+ * the heap, since the filter has a version for each.
  *
- * Requirements: MK-3, MK-14, AL-10 (interior pointers), FR-21, TU-4 (simd).  Seed: GREY_TEST_SEED or the clock;
- * printed.
+ * Requirements: MK-3, MK-14, AL-10 (interior pointers), FR-21, TU-4 (simd).
+ * Seed: GREY_TEST_SEED or the clock; printed.
  */
 #include "support_child.h"
 #include "support_foreign.h"

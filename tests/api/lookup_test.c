@@ -33,8 +33,7 @@ static uint64_t next_random(void) /* splitmix64 */
     return z ^ (z >> 31);
 }
 
-/* AL-2 and classes.h: growing, multiples of 16; lost at most 16 % of a slot, as in Go's table, and an eighth
- * of a span. */
+/* AL-2 and classes.h: growing, multiples of 16; lost at most an eighth of a slot and of a span. */
 static void classes(void **unused)
 {
     (void)unused;
@@ -46,7 +45,7 @@ static void classes(void **unused)
         assert_int_equal(layout->cell % HEAP_GRANULE, 0);
         assert_true(layout->cell > below);
         if (c >= 8)
-            assert_true((layout->cell - below - 1) * 25 <= layout->cell * 4);
+            assert_true((layout->cell - below - 1) * 8 <= layout->cell);
         size_t span = layout->pages * GREY_PAGE;
         assert_int_equal(layout->cells, span / layout->cell);
         assert_true((span - (size_t)layout->cells * layout->cell) * 8 <= span);

@@ -1,11 +1,12 @@
 /* tests/unit/kernels_test.c -- the vector kernels beside the portable ones, and those beside a model.
  *
  * Filter (mark/filter.c): every length up to 300 words at every alignment, blocks and buffers that end where
- * memory does, words on both sides of each bound; and a thread that stores meanwhile, so that a word
- * which is read twice or in parts shows.  Sweep (sweep/words.c): random pages, a mark where nothing is allocated,
- * and a thread that reads meanwhile.  What this processor or this build hasn't got is skipped, and said.
+ * memory does, words on both sides of each bound; and a thread that stores meanwhile, so that a word which is
+ * read twice or in parts shows.  Sweep (sweep/words.c): random pages, a mark where nothing is allocated, and
+ * a thread that reads meanwhile.  What this processor or this build hasn't got is skipped, and said.
  *
- * Requirements: TU-4 (simd), SW-1, MK-3 (large blocks in pieces).  Seed: GREY_TEST_SEED or the clock; printed.
+ * Requirements: TU-4 (simd), SW-1, MK-3 (large blocks in pieces).
+ * Seed: GREY_TEST_SEED or the clock; printed.
  */
 #include "mark/filter.h"
 #include "os/options.h"
@@ -68,7 +69,7 @@ static uint64_t now_ms(void)
     return (uint64_t)t.tv_sec * 1000 + (uint64_t)t.tv_nsec / 1000000;
 }
 
-/* ---- the filter: what it finds ------------------------------------------------------------------------- */
+/* ---- the filter: what it finds ---------------------------------------------------------------------- */
 
 static bool model_keeps(const struct filter_bounds *bounds, uintptr_t word)
 {
@@ -174,7 +175,7 @@ static void filter_finds_the_same(void **given)
     area_free(buffers);
 }
 
-/* ---- the filter beside stores ------------------------------------------------------------------------------ */
+/* ---- the filter beside stores ----------------------------------------------------------------------- */
 
 /* Two words that are candidates and one that isn't; any mixture of their halves is none of the three. */
 static const struct filter_bounds race_bounds = {0x4000000000, (size_t)1 << 36, {0, 0}};
@@ -216,7 +217,7 @@ static void filter_reads_once_and_whole(void **given)
     area_free(area);
 }
 
-/* ---- sweeping ------------------------------------------------------------------------------------------------ */
+/* ---- sweeping --------------------------------------------------------------------------------------- */
 
 enum page_kind { PAGE_EMPTY, PAGE_FULL, PAGE_DEAD, PAGE_MIXED, PAGE_ONE, PAGE_KINDS };
 
@@ -324,7 +325,7 @@ static void sweep_stores_whole_words(void **given)
         fail_msg("an allocation word was seen as %llx", (unsigned long long)look.torn);
 }
 
-/* ---- the choice ------------------------------------------------------------------------------------------------ */
+/* ---- the choice ------------------------------------------------------------------------------------- */
 
 /* TU-4: simd says what may be used at most; what isn't there is never used. */
 static void debug_option_bounds_the_choice(void **unused)

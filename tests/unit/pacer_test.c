@@ -199,6 +199,10 @@ static void begun_late(void **unused)
     pacer.memory_limit = 200 * MIB; /* not under the limit */
     pacer_commit(&pacer, &memory);
     assert_int_equal(pacer.goal, 194 * MIB);
+    pacer.percent = 100; /* 300 MiB and 64 KiB, but for the limit, whose goal is just above 300 */
+    pacer.memory_limit = 300 * MIB / 97 * 100 + 16 * KIB;
+    pacer_commit(&pacer, &memory);
+    assert_true(pacer.limited && pacer.goal > 300 * MIB && pacer.goal < 300 * MIB + 32 * KIB);
     struct pacer_cycle cycle = {.marked = 100 * MIB, .scanned = 100 * MIB, .processors = 1};
     pacer.memory_limit = SIZE_MAX;
     pacer.percent = 10;
@@ -258,6 +262,14 @@ static void goal_moves(void **unused)
     commit(&pacer);
     assert_near(pacer_assist_ratio(&pacer, 174 * MIB, 8 * MIB), 152.0 / 20);
     assert_near(pacer_assist_ratio(&pacer, 300 * MIB, 8 * MIB), 152.0 * (double)MIB);
+    /* A goal by the percentage below the limit's moves up to that, and no further. */
+    pacer.memory_limit = 210 * MIB;
+    commit(&pacer);
+    assert_false(pacer.limited);
+    assert_int_equal(pacer.goal, 200 * MIB);
+    uint64_t room = pacer.limit_goal - 174 * MIB;
+    assert_int_equal(pacer.limit_goal, 210 * MIB - 210 * MIB * 3 / 100);
+    assert_near(pacer_assist_ratio(&pacer, 174 * MIB, 8 * MIB), 152.0 * (double)MIB / (double)room);
     pacer = running(-1, 100 * MIB, 160 * MIB);
     assert_true(pacer.goal == UINT64_MAX);
     /* PC-2: a forced cycle with the percentage off counts as 100,000 percent of what it began with */
