@@ -8,8 +8,8 @@
  * random places; 16 KiB again and again, and 256 MiB once.  In GB/s.
  *
  * sweep: the eight mark words of a page become its allocation words.  Pages that are empty, full, all dead,
- * with 64-byte cells of which half are dead, and with 1 KiB cells of which half are; 128 pages again and again,
- * and those of 1 GiB of heap after something else has been in the cache.  In ns a page.
+ * with 64-byte cells of which half are dead, and with 1 KiB cells of which half are; 128 pages again and
+ * again, and those of 1 GiB of heap after something else has been in the cache.  In ns a page.
  *
  * mark: a collection, one worker, of 256 MiB of untyped objects of 512 bytes, 4 KiB and 256 KiB with as many
  * pointers as above, to random objects.  In GB/s.

@@ -234,6 +234,7 @@ void heap_give_up_runs(struct thread *thread)
 {
     for (uint32_t i = 0; i < thread->n_runs; i++)
         give_up_run(&thread->runs[i]);
+    spans_give_up_pages(thread);
     heap_calls.give_up_caches(thread);
 }
 
@@ -366,6 +367,7 @@ static void *large(struct thread *self, size_t size, size_t alignment, uint32_t 
     span_lock(span);
     uint64_t sweep_cycle;
     bool black = reads_black(&sweep_cycle);
+    HOOK(LARGE_NUMBERED, start);
     atomic_store_explicit(&span->swept, (uint32_t)sweep_cycle, memory_order_relaxed);
     span->type = type;
     span->live = 1;
@@ -374,6 +376,12 @@ static void *large(struct thread *self, size_t size, size_t alignment, uint32_t 
         atomic_fetch_or_explicit(&bits->word[0].mark, 1, memory_order_release);
     atomic_store_explicit(&bits->word[0].alloc, 1, memory_order_release);
     span_publish(span, layout, SPAN_LARGE);
+    /* A sweep that began after the numbers were read has passed by what was not published yet, and the mark
+     * would last into the next cycle.  seq_cst: the place is stored before the number is read again; pairs
+     * with may_sweep, behind which the spans' places are looked at. */
+    atomic_thread_fence(memory_order_seq_cst);
+    if (UNLIKELY(atomic_load_explicit(&heap.sweep_cycle, memory_order_relaxed) != sweep_cycle))
+        heap_calls.sweep(span);
     span_unlock(span);
     os_count(OS_COUNT_allocated_objects, 1);
     os_count(OS_COUNT_allocated_bytes, span->bytes);

@@ -119,6 +119,7 @@ struct span {
     _Atomic uint8_t place;
     bool needs_zero;
     uint8_t parity;      /* of the full list it is in */
+    uint8_t shard;       /* of its layout's lists: that it is or was in */
     uint32_t free_index; /* cells below it are allocated */
     uint32_t live;       /* allocation bits set */
     uint32_t next, previous;

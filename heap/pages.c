@@ -444,6 +444,25 @@ bool pages_alloc(size_t n, size_t alignment, size_t *first, bool *needs_zero)
     return found;
 }
 
+size_t pages_alloc_some(size_t n, uint32_t *pages, uint32_t *dirty)
+{
+    size_t first, found = 0;
+    uint32_t page[THREAD_PAGES];
+    bool needs_zero[THREAD_PAGES];
+    ASSERT(n >= 1 && n <= THREAD_PAGES);
+    os_lock(&pages_lock);
+    while (found < n && (search(1, 1, &first) || (found == 0 && grow(1) && search(1, 1, &first))) &&
+           take(first, 1, &needs_zero[found]))
+        page[found++] = (uint32_t)first;
+    os_unlock(&pages_lock);
+    *dirty = 0;
+    for (size_t i = 0; i < found; i++) {
+        pages[found - 1 - i] = page[i];
+        *dirty |= (uint32_t)needs_zero[i] << (found - 1 - i);
+    }
+    return found;
+}
+
 void pages_free(size_t first, size_t n)
 {
     os_lock(&pages_lock);

@@ -6,7 +6,8 @@
  * that thread (protocol.md 6).
  *
  * Exclusion.  The sweep flag guards a span's bits, counts and number; the layout's lock guards the links
- * and the place.  Order: flag, then lock.  Who pops a span owns it before he takes the flag, and the
+ * and the place.  Order: flag, then lock.  Where there are many processors the lists are in shards, and the lock is
+ * that of the shard which the span was put into: under the flag, so it stays the same while the flag is held.  Who pops a span owns it before he takes the flag, and the
  * sweeper frees an empty span only if, under flag and lock, it finds it in a list: so a span is never
  * freed under somebody who popped it.  A flag is held for one sweep or one run, by a thread in a busy
  * section or a collector thread at normal priority, so waiting for it inside a section is allowed (1,
@@ -17,16 +18,24 @@
  */
 #include "heap/spans.h"
 #include "heap/pages.h"
+#include "os/options.h"
 
 #include <errno.h>
+#include <string.h>
 
-/* Of one layout: heads, 0 = empty.  Spans with free cells at the last sweep; full ones, by parity of the number
- * of the cycle that they were swept for.  On a line of its own: threads write it in turns. */
+/* A shard for so many processors: a thread that allocates at full speed holds the lock of its layout's list for some
+ * 2 % of the time (bench/locks.c). */
+enum { SPAN_SHARDS = 8, SHARD_PROCESSORS = 8 };
+
+/* Spans of one layout, or a shard of them: heads, 0 = empty.  Those with free cells at the last sweep; full ones,
+ * by parity of the number of the cycle that they were swept for.  On a line of its own: threads write it in
+ * turns. */
 struct list {
     struct os_lock lock;
-    uint32_t partial, full[2];
+    _Atomic uint32_t partial, full[2]; /* relaxed: the lock orders, who only looks may be wrong */
 } __attribute__((aligned(64)));
-static struct list lists[LAYOUT_MAX];
+static struct list lists[LAYOUT_MAX][SPAN_SHARDS];
+static unsigned n_shards = 1; /* a power of two */
 
 static struct os_lock spans_lock = OS_LOCK_INIT(OS_RANK_SPANS);
 static size_t reserved_bytes, ready_bytes;
@@ -45,6 +54,8 @@ int spans_init(void)
         return ENOMEM;
     ready_bytes = 0;
     free_number = 0;
+    while (n_shards < SPAN_SHARDS && n_shards * SHARD_PROCESSORS < os_tuning.processors)
+        n_shards *= 2;
     atomic_store(&heap.n_spans, 1);
     return 0;
 }
@@ -55,16 +66,21 @@ void spans_shutdown(void)
         os_free(heap.spans, reserved_bytes, OS_SPANS, ready_bytes, ready_bytes);
     heap.spans = NULL;
     for (uint32_t i = 0; i < atomic_load(&heap_n_layouts); i++)
-        lists[i].partial = lists[i].full[0] = lists[i].full[1] = 0;
+        for (unsigned shard = 0; shard < SPAN_SHARDS; shard++)
+            memset(&lists[i][shard].partial, 0, 3 * sizeof(uint32_t));
 }
 
-void spans_init_list(uint32_t layout) { os_lock_init(&lists[layout].lock, OS_RANK_CLASS); }
+void spans_init_list(uint32_t layout)
+{
+    for (unsigned shard = 0; shard < SPAN_SHARDS; shard++)
+        os_lock_init(&lists[layout][shard].lock, OS_RANK_CLASS);
+}
 
 void spans_fork_child(void)
 {
     os_lock_init(&spans_lock, OS_RANK_SPANS);
     for (uint32_t i = 0; i < atomic_load(&heap_n_layouts); i++)
-        os_lock_init(&lists[i].lock, OS_RANK_CLASS);
+        spans_init_list(i);
 }
 
 /* ---- the sweep flag ------------------------------------------------------------------------------- */
@@ -118,6 +134,37 @@ static void record_free(struct span *span)
     os_unlock(&spans_lock);
 }
 
+/* ---- pages of a thread (AL-5) ----------------------------------------------------------------------- */
+
+/* A thread that builds one span of one page after the other takes more of them at a time, up to 64 KiB, and the page
+ * allocator's lock less often.  It begins with one again in each cycle: a thousand threads that build one
+ * now and then shall not sit on the memory of thousands. */
+static bool page_of_cache(struct thread *self, size_t *first, bool *needs_zero)
+{
+    if (self->n_pages == 0) {
+        uint32_t cycle = (uint32_t)atomic_load_explicit(&heap.sweep_cycle, memory_order_relaxed);
+        bool again = self->pages_cycle == cycle && self->pages_at_once != 0;
+        self->pages_cycle = cycle;
+        self->pages_at_once = !again                               ? 1
+                              : self->pages_at_once < THREAD_PAGES ? 2 * self->pages_at_once
+                                                                   : THREAD_PAGES;
+        self->n_pages = (uint32_t)pages_alloc_some(self->pages_at_once, self->page, &self->dirty_pages);
+        if (self->n_pages == 0)
+            return false;
+    }
+    uint32_t i = --self->n_pages;
+    *first = self->page[i];
+    *needs_zero = self->dirty_pages >> i & 1;
+    return true;
+}
+
+void spans_give_up_pages(struct thread *thread)
+{
+    while (thread->n_pages != 0)
+        pages_free(thread->page[--thread->n_pages], 1);
+    thread->pages_at_once = 0;
+}
+
 struct span *span_build(struct thread *self, size_t pages, size_t alignment)
 {
     if (pages > UINT32_MAX)
@@ -127,7 +174,8 @@ struct span *span_build(struct thread *self, size_t pages, size_t alignment)
         return NULL;
     size_t first;
     bool needs_zero;
-    if (!pages_alloc(pages, alignment, &first, &needs_zero)) {
+    if (pages == 1 && alignment == 1 ? !page_of_cache(self, &first, &needs_zero)
+                                     : !pages_alloc(pages, alignment, &first, &needs_zero)) {
         record_free(span);
         return NULL;
     }
@@ -176,11 +224,20 @@ void span_free(struct span *span)
 
 /* ---- lists ------------------------------------------------------------------------------------------- */
 
-static uint32_t *list_of(struct list *list, const struct span *span)
+static _Atomic uint32_t *list_of(struct list *list, const struct span *span)
 {
     if (atomic_load_explicit(&span->place, memory_order_relaxed) == SPAN_PARTIAL)
         return &list->partial;
     return &list->full[span->parity];
+}
+
+static uint32_t head_of(const _Atomic uint32_t *head)
+{
+    return atomic_load_explicit(head, memory_order_relaxed);
+}
+static void set_head(_Atomic uint32_t *head, uint32_t number)
+{
+    atomic_store_explicit(head, number, memory_order_relaxed);
 }
 
 static void list_push(struct list *list, struct span *span, enum span_place place)
@@ -188,12 +245,12 @@ static void list_push(struct list *list, struct span *span, enum span_place plac
     span->parity = atomic_load_explicit(&span->swept, memory_order_relaxed) & 1;
     span->owner = NULL;
     atomic_store_explicit(&span->place, (uint8_t)place, memory_order_relaxed);
-    uint32_t *head = list_of(list, span);
+    _Atomic uint32_t *head = list_of(list, span);
     span->previous = 0;
-    span->next = *head;
-    if (*head != 0)
-        heap.spans[*head].previous = span_number(span);
-    *head = span_number(span);
+    span->next = head_of(head);
+    if (span->next != 0)
+        heap.spans[span->next].previous = span_number(span);
+    set_head(head, span_number(span));
 }
 
 static void list_remove(struct list *list, struct span *span)
@@ -201,26 +258,33 @@ static void list_remove(struct list *list, struct span *span)
     if (span->previous != 0)
         heap.spans[span->previous].next = span->next;
     else
-        *list_of(list, span) = span->next;
+        set_head(list_of(list, span), span->next);
     if (span->next != 0)
         heap.spans[span->next].previous = span->previous;
     span->next = span->previous = 0;
 }
 
-static struct span *list_pop(struct list *list, uint32_t *head, struct thread *self)
+static struct span *list_pop(struct list *list, _Atomic uint32_t *head, struct thread *self)
 {
-    if (*head == 0)
+    if (head_of(head) == 0)
         return NULL;
-    struct span *span = &heap.spans[*head];
+    struct span *span = &heap.spans[head_of(head)];
     list_remove(list, span);
     span->owner = self;
     atomic_store_explicit(&span->place, SPAN_OWNED, memory_order_relaxed);
     return span;
 }
 
+static unsigned shard_of(const struct thread *thread)
+{
+    /* Fibonacci hashing: the blocks lie at regular distances. */
+    return (unsigned)(((uint64_t)(uintptr_t)thread * 0x9e3779b97f4a7c15u) >> 56) & (n_shards - 1);
+}
+
 void span_give_back(struct span *span)
 {
-    struct list *list = &lists[span->layout];
+    span->shard = (uint8_t)shard_of(span->owner);
+    struct list *list = &lists[span->layout][span->shard];
     enum span_place place = span->live < heap_layouts[span->layout].cells ? SPAN_PARTIAL : SPAN_FULL;
     os_lock(&list->lock);
     list_push(list, span, place);
@@ -230,7 +294,7 @@ void span_give_back(struct span *span)
 void span_swept(struct span *span, uint32_t old_live)
 {
     const struct layout *layout = &heap_layouts[span->layout];
-    struct list *list = &lists[span->layout];
+    struct list *list = &lists[span->layout][span->shard];
     bool empty = false;
     os_lock(&list->lock);
     switch (atomic_load_explicit(&span->place, memory_order_relaxed)) {
@@ -257,15 +321,26 @@ void span_swept(struct span *span, uint32_t old_live)
 
 /* ---- a span to allocate from ---------------------------------------------------------------------------- */
 
-static struct span *pop(struct list *list, struct thread *self)
+/* From the thread's own shard, or else from any. */
+static struct span *pop(uint32_t number, struct thread *self)
 {
     uint64_t cycle = atomic_load_explicit(&heap.sweep_cycle, memory_order_acquire);
-    os_lock(&list->lock);
-    struct span *span = list_pop(list, &list->partial, self);
-    if (span == NULL) /* full when last looked at, in a cycle before this sweep's */
-        span = list_pop(list, &list->full[(cycle & 1) ^ 1], self);
-    os_unlock(&list->lock);
-    return span;
+    unsigned own = shard_of(self);
+    for (unsigned i = 0; i < n_shards; i++) {
+        struct list *list = &lists[number][(own + i) & (n_shards - 1)];
+        /* full when last looked at, in a cycle before this sweep's */
+        _Atomic uint32_t *full = &list->full[(cycle & 1) ^ 1];
+        if (head_of(&list->partial) == 0 && head_of(full) == 0)
+            continue;
+        os_lock(&list->lock);
+        struct span *span = list_pop(list, &list->partial, self);
+        if (span == NULL)
+            span = list_pop(list, full, self);
+        os_unlock(&list->lock);
+        if (span != NULL)
+            return span;
+    }
+    return NULL;
 }
 
 struct span *span_get(struct thread *self, uint32_t number)
@@ -273,7 +348,7 @@ struct span *span_get(struct thread *self, uint32_t number)
     const struct layout *layout = &heap_layouts[number];
     /* Sweeping full spans in the hope of a free cell: as many as Go tries (mcentral.go, spanBudget). */
     for (int budget = 100; budget > 0; budget--) {
-        struct span *span = pop(&lists[number], self);
+        struct span *span = pop(number, self);
         if (span == NULL)
             break;
         span_lock(span);

@@ -12,6 +12,8 @@ void spans_init_list(uint32_t layout);
 
 /* Pages and a record, in state SPAN_BUILDING, owned by self: no reader finds it.  NULL: ENOMEM. */
 struct span *span_build(struct thread *self, size_t pages, size_t alignment);
+/* What the thread has cached goes back.  As heap_give_up_runs. */
+void spans_give_up_pages(struct thread *thread);
 /* Shows the span to readers: page tables last (release). */
 void span_publish(struct span *span, uint32_t layout, enum span_place place);
 /* Back to the page allocator.  Flag held or never published; nobody else knows the span. */

@@ -14,10 +14,11 @@
  * at.  Each kernel exists once more without bounds outside the heap, which most programs don't have: 20 to
  * 30 % faster in the cache.
  *
- * Figures, GB/s of one processor (Zen 4), 16 KiB in the cache / 256 MiB, the same for any share of pointers:
- * portable 14 / 13, AVX2 40 / 25, AVX-512 65 / 27; a loop with a branch 4 to 9, and 2.5 at 10 %.  Tried: passing
- * over 16 or 32 words without a candidate doubles the speed where there are none at all, and halves AVX2's
- * at 10 %; unrolling by hand does nothing.  bench/scan.c measures it, and what a collection gains.
+ * Figures, GB/s of one processor (Zen 4), 16 KiB in the cache / 256 MiB, the same for any share of
+ * pointers: portable 12 / 11, AVX2 35 / 20, AVX-512 45 / 23; a loop with a branch 4 to 9, and 2.5 at 10 %.
+ * Tried: passing over 16 or 32 words without a candidate doubles the speed where there are none at all, and
+ * halves AVX2's at 10 %; unrolling by hand does nothing.  bench/scan.c measures it, and what a collection
+ * gains.
  *
  * The program stores to the words meanwhile.  Each is loaded once and whole, and what was compared is what is
  * kept: loads are volatile, so that the compiler makes exactly one, and every vector is aligned to its
@@ -79,7 +80,7 @@ static const uint8_t packing[16][8] = {
     {4, 5, 6, 7, 0, 1, 2, 3}, {0, 1, 4, 5, 6, 7, 2, 3}, {2, 3, 4, 5, 6, 7, 0, 1}, {0, 1, 2, 3, 4, 5, 6, 7},
 };
 
-/* There is only a signed comparison: both sides are moved by half the range, which is the same up and down. */
+/* There is only a signed comparison: both sides are moved by half the range, the same up and down. */
 struct bounds4 {
     __m256i base, extent, low, length;
 };

@@ -204,7 +204,7 @@ bool os_lock_held(const struct os_lock *lock); /* debug builds: does this thread
     X(AFTER_FINISH) X(SWEEP_OPEN) X(SWEEP_SPAN) X(MARK_SCAN) X(MARK_IDLE) X(ANSWER) X(SHADE)         \
     X(SHADE_DIRTY) X(REFILL) X(LARGE_BEFORE_PUBLISH) X(ATTACH) X(EXIT) X(HOLD) X(FORK_PREPARE) X(ASSIST)            \
     X(COPY_TEST) X(FOREIGN_ADD) X(FOREIGN_SCAN) X(FOREIGN_SWEEP) X(WEAK_GET)          \
-    X(ARENA_FREE) X(ARENA_FAULT) X(ARENA_SCAN) X(ARENA_SWEEP) X(PIN) X(ANSWER_FOR) X(HOLD_HANDLE)
+    X(LARGE_NUMBERED) X(ARENA_FREE) X(ARENA_FAULT) X(ARENA_SCAN) X(ARENA_SWEEP) X(PIN) X(ANSWER_FOR) X(HOLD_HANDLE)
 /* Mistakes that the suite must catch (docs/limits, protocol.md 0). */
 #define OS_FAULTS(X)                                                                                  \
     X(NO_DIRTY) X(NO_SIGNAL_FRAME) X(EARLY_SWEEP) X(NO_REST) X(ATTACH_IN_HOLD) X(NO_BUFFER_COUNT)    \

@@ -40,6 +40,8 @@ enum os_counter {
 
 enum { THREAD_RUNNING, THREAD_BLOCKED, THREAD_HELD };
 
+enum { THREAD_PAGES = 8 };
+
 struct mark_block;
 struct thread_stack { /* a registered coroutine or alternate stack */
     char *low, *high;
@@ -72,7 +74,12 @@ struct thread {
     struct mark_block *copy;     /* where the next answer's words go */
     int64_t assist_debt;         /* bytes of scan work owed; owner only */
     double sweep_debt;           /* spans owed to the sweep; owner only */
-    uint64_t slow_paths;         /* for gcstress; owner only */
+    /* Pages for its next spans of one page, the next to take last; as runs (heap/spans.c). */
+    uint32_t page[THREAD_PAGES];
+    uint32_t n_pages, pages_at_once; /* cached; asked for the last time */
+    uint32_t dirty_pages;            /* bit i: page[i] has to be zeroed */
+    uint32_t pages_cycle;            /* in which they were asked for */
+    uint64_t slow_paths;             /* for gcstress; owner only */
 
     /* blocking regions; the owner before it is BLOCKED, then the collector while HELD */
     uint32_t blocking_depth;

@@ -10,7 +10,11 @@
  * x86 to ordinary memory is a release store, as far as the processor goes.  As far as the compiler goes the
  * stores are volatile, which keeps their order among themselves, behind a release fence, which costs no
  * instruction.  Loads and comparisons are 32 bytes wide: nobody stores meanwhile.  AVX-512 gains nothing as
- * long as the stores are of 16 bytes, and of wider ones nobody promises anything.  bench/scan.c measures it.
+ * long as the stores are of 16 bytes, and of wider ones nobody promises anything.
+ *
+ * Figures, ns a page (Zen 4), portable / AVX2: empty, in the cache, 7.4 / 1.2; 64-byte cells, half of them
+ * dead, 12.4 / 3.7; 1 KiB cells, out of the cache, where the branches are mispredicted, 35 / 5.6.
+ * bench/scan.c measures it.
  */
 #include "sweep/words.h"
 

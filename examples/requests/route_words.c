@@ -157,6 +157,6 @@ void route_words(struct request *request, const char *rest)
         json_write_string(request, sorted[i].word->text, sorted[i].word->size);
         response_print(request, ":%zu", sorted[i].word->count);
     }
-    grey_keep_alive(words.chains); /* else the compiler might keep the list alone */
+    grey_keep_alive(words.chains); /* the list alone, a leaf, keeps no word */
     response_append(request, "}}\n", 3);
 }

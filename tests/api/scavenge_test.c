@@ -2,8 +2,9 @@
  * and all of it when asked.
  *
  * Each case runs in a process of its own, since what a heap retains depends on all that was there before.
- * The limit is soft.  Under the churn here the process held 2 MiB too much of 256 for moments where the
- * collector had a processor, and up to 58 where it had to wait for one: what lives had passed the goal then.
+ * The limit is soft.  Under the churn here the process held 2 MiB too much of 256 for moments, a huge page
+ * that comes back whole; beside two programs that never sleep, on one processor for all, up to 10, since the
+ * collector has to wait for its processor then and threads that wait for it take something meanwhile.
  *
  * Requirements: SC-1..SC-4, SC-7..SC-9, PC-11, PC-12, PC-15, TR-4, GCPhys, TestFreeOSMemory.
  */
@@ -293,7 +294,7 @@ static void churn_stays_inside(void)
     CHILD_CHECK(stats.cycles > 3);
     CHILD_CHECK(kept <= looks / 20); /* what is free has gone before */
     /* Without what allocations give back it is past the limit nearly always. */
-    CHILD_CHECK(most <= limit + limit / 2 && past <= looks / 4);
+    CHILD_CHECK(most <= limit + limit / 8 && past <= looks / 4);
 }
 
 /* ---- on demand ----------------------------------------------------------------------------------------- */

@@ -7,9 +7,6 @@
 # script tests every debug mode.  GREY_TEST_SECONDS (5) is how long the checker drives it.
 set -u
 
-# Memory that AddressSanitizer keeps in quarantine would look like growth.
-export ASAN_OPTIONS="quarantine_size_mb=8:${ASAN_OPTIONS:-}"
-
 build=${1:?usage: cached_test.sh BUILD_DIRECTORY}
 seconds=${GREY_TEST_SECONDS:-5}
 directory=$build/examples/cached

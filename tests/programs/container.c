@@ -138,18 +138,21 @@ static void fill(size_t live)
     places = places / THREADS * THREADS;
 }
 
-static void watch(int seconds)
+/* A line every five seconds, and where more is held than ever and the limit is passed: should the process be
+ * killed for it, the last line tells. */
+static void watch(int seconds, size_t limit)
 {
-    uint64_t most = 0;
+    uint64_t most = 0, told = limit == SIZE_MAX ? SIZE_MAX / 2 : limit;
     struct timespec pause = {.tv_nsec = 5000000};
     for (int i = 0; i < seconds * 200; i++) {
         struct grey_stats stats = figures();
         uint64_t ready = stats.mapped - stats.released;
         most = ready > most ? ready : most;
-        if (i % 1000 == 999)
+        if (i % 1000 == 999 || ready > told + 2 * MIB)
             printf("%3d s: %.1f MiB live, %.1f held, at most %.1f; %" PRIu64 " cycles, %.0f MiB allocated\n",
                    i / 200 + 1, mib(stats.heap_live), mib(ready), mib(most), stats.cycles,
                    mib(stats.allocated_bytes));
+        told = ready > told + 2 * MIB ? ready : told;
         fflush(stdout);
         nanosleep(&pause, NULL);
     }
@@ -174,7 +177,7 @@ int main(int argc, char **argv)
         if (grey_thread_create(&threads[i], NULL, churn, &first[i]) != 0)
             fail("no thread");
     }
-    watch(seconds);
+    watch(seconds, limit);
     atomic_store(&enough, true);
     for (size_t i = 0; i < THREADS; i++)
         grey_thread_join(threads[i], NULL);

@@ -327,6 +327,9 @@ async def load(port, n, connections, seed):
 # ---- mixed ------------------------------------------------------------------------------------------------
 
 
+LEAST_ACTS = 5  # of each connection, however slow the machine is
+
+
 class Mixed:
     def __init__(self, port, number, seed, end):
         self.client = Client(port)
@@ -428,7 +431,7 @@ class Mixed:
     async def run(self):
         acts = [self.sum] * 8 + [self.words] * 4 + [self.put] * 4 + [self.get] * 6 + [self.delete] * 2 + [
             self.pages, self.drop, self.slow, self.late]
-        while time.monotonic() < self.end:
+        while time.monotonic() < self.end or self.count < LEAST_ACTS:
             act = self.dice.choice(acts)
             try:
                 await act()
@@ -448,8 +451,6 @@ async def mixed(port, seconds, connections, seed):
     await asyncio.gather(*(one.run() for one in all_of_them))
     n = sum(one.count for one in all_of_them)
     print(f"mixed: {connections} connections, {n} acts, {faults} faults")
-    if n < connections:
-        fail("nearly nothing was done")
 
 
 async def figure(port, name):

@@ -5,6 +5,12 @@
 # it is known whether the server still runs.  If it does not, how it ended and the first lines that it wrote
 # come before everything else, and the test is over.
 
+# Memory that AddressSanitizer keeps in quarantine would look like growth.
+export ASAN_OPTIONS="quarantine_size_mb=8:${ASAN_OPTIONS:-}"
+# libuv isn't instrumented and closes descriptors by a system call of its own: ThreadSanitizer would think that
+# the next one of the same number, another thread's, were still the old one, and report a race when it is closed.
+export TSAN_OPTIONS="ignore_noninstrumented_modules=1:${TSAN_OPTIONS:-}"
+
 work=$(mktemp -d)
 server= # process id; empty: none, or it was seen to end
 port=

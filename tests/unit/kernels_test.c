@@ -1,9 +1,10 @@
 /* tests/unit/kernels_test.c -- the vector kernels beside the portable ones, and those beside a model.
  *
  * Filter (mark/filter.c): every length up to 300 words at every alignment, blocks and buffers that end where
- * memory does, words on both sides of each bound; and a thread that stores meanwhile, so that a word which is
- * read twice or in parts shows.  Sweep (sweep/words.c): random pages, a mark where nothing is allocated, and
- * a thread that reads meanwhile.  What this processor or this build hasn't got is skipped, and said.
+ * memory does, words on both sides of each bound; and a thread and a signal handler that store meanwhile, so
+ * that a word which is read in parts or twice shows.  Sweep (sweep/words.c): random pages, a mark where
+ * nothing is allocated, and a thread that reads meanwhile.  What this processor or this build hasn't got is
+ * skipped, and said.
  *
  * Requirements: TU-4 (simd), SW-1, MK-3 (large blocks in pieces).
  * Seed: GREY_TEST_SEED or the clock; printed.
@@ -16,10 +17,12 @@
 #include <stdarg.h>
 #include <cmocka.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/time.h>
 #include <time.h>
 
 enum { LENGTH_MAX = 300, AREA = 16 << 10, PAGES = 20, RACE_MS = 300 };
@@ -180,40 +183,70 @@ static void filter_finds_the_same(void **given)
 /* Two words that are candidates and one that isn't; any mixture of their halves is none of the three. */
 static const struct filter_bounds race_bounds = {0x4000000000, (size_t)1 << 36, {0, 0}};
 static const uintptr_t race_words[3] = {0x4111111110, 0x4c22222220, 0x7f0333333330};
-enum { RACE_WORDS = 128 };
+enum { RACE_WORDS = 128, ALARM_US = 50 };
 
-struct race {
-    uintptr_t *at;
-    _Atomic bool over;
-};
+static uintptr_t *race_at;
+static _Atomic bool race_over;
 
-static void *store_all_the_time(void *arg)
+static void *store_all_the_time(void *unused)
 {
-    struct race *race = arg;
-    for (size_t i = 0; !atomic_load_explicit(&race->over, memory_order_relaxed); i++)
-        __atomic_store_n(&race->at[i * 7 % RACE_WORDS], race_words[i % 3], __ATOMIC_RELAXED);
+    (void)unused;
+    for (size_t i = 0; !atomic_load_explicit(&race_over, memory_order_relaxed); i++)
+        __atomic_store_n(&race_at[i * 7 % RACE_WORDS], race_words[i % 3], __ATOMIC_RELAXED);
     return NULL;
+}
+
+/* Between any two instructions of the kernel, on one processor too. */
+static void store_all_at_once(int signal)
+{
+    static size_t calls;
+    (void)signal;
+    calls++;
+    for (size_t i = 0; i < RACE_WORDS; i++)
+        __atomic_store_n(&race_at[i], race_words[calls % 3], __ATOMIC_RELAXED);
+}
+
+static void alarms(bool on)
+{
+    const struct sigaction action = {.sa_handler = on ? store_all_at_once : SIG_IGN};
+    const struct itimerval interval = {{0, on ? ALARM_US : 0}, {0, on ? ALARM_US : 0}};
+    if (on)
+        assert_int_equal(sigaction(SIGALRM, &action, NULL), 0);
+    assert_int_equal(setitimer(ITIMER_REAL, &interval, NULL), 0);
+    if (!on)
+        assert_int_equal(sigaction(SIGALRM, &action, NULL), 0);
 }
 
 static void filter_reads_once_and_whole(void **given)
 {
     enum os_simd simd = level(given);
     char *area = area_new();
-    struct race race = {(uintptr_t *)area + 5, false};
+    race_at = (uintptr_t *)area + 5;
     for (size_t i = 0; i < RACE_WORDS; i++)
-        race.at[i] = race_words[i % 3];
+        race_at[i] = race_words[i % 3];
+    atomic_store(&race_over, false);
+    sigset_t alarm, before;
+    sigemptyset(&alarm);
+    sigaddset(&alarm, SIGALRM);
+    pthread_sigmask(SIG_BLOCK, &alarm, &before); /* the other thread doesn't take it */
     pthread_t thread;
-    assert_int_equal(pthread_create(&thread, NULL, store_all_the_time, &race), 0);
+    assert_int_equal(pthread_create(&thread, NULL, store_all_the_time, NULL), 0);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    alarms(true);
+    uintptr_t wrong = 0;
     for (uint64_t end = now_ms() + RACE_MS; now_ms() < end;)
         for (int i = 0; i < 1000; i++) {
             uintptr_t out[RACE_WORDS];
-            size_t count = filter_kernel(simd)(&race_bounds, race.at, RACE_WORDS, out);
+            size_t count = filter_kernel(simd)(&race_bounds, race_at, RACE_WORDS, out);
             for (size_t k = 0; k < count; k++)
                 if (out[k] != race_words[0] && out[k] != race_words[1])
-                    fail_msg("%zx was found, which nobody stored or is no candidate", (size_t)out[k]);
+                    wrong = out[k];
         }
-    atomic_store(&race.over, true);
+    alarms(false);
+    atomic_store(&race_over, true);
     pthread_join(thread, NULL);
+    if (wrong != 0)
+        fail_msg("%zx was found, which nobody stored or is no candidate", (size_t)wrong);
     area_free(area);
 }
 
