@@ -29,6 +29,8 @@
 
 /* A fourth of a small L1 cache: what is zeroed is still there when the program writes to it. */
 enum { RUN_BYTES = 8192 };
+/* Eight runs: see add_live. */
+enum { LIVE_PENDING = 64 << 10 };
 /* A section's bound on bulk work (protocol.md 2.1). */
 enum { PIECE = 128 << 10 };
 #define SIZE_LIMIT ((size_t)1 << 48) /* AL-13 */
@@ -160,10 +162,25 @@ static bool take_run(struct span *span, struct grey_run_ *run, bool black)
     os_count(OS_COUNT_allocated_objects, to - from);
     os_count(OS_COUNT_allocated_bytes, bytes);
     os_count(OS_COUNT_refills, 1);
-    atomic_fetch_add_explicit(&heap.live, bytes, memory_order_relaxed);
     if (black)
         os_count(OS_COUNT_born_black_bytes, bytes);
     return true;
+}
+
+/* heap.live is one word for all threads, and a run is at most 8 KiB: at 64 processors each adding its own the
+ * word would be on its way from one to the other most of the time.  So a thread adds them up to a 1,024th of what
+ * is live, 64 KiB at most: that much a thread may the heap be larger than it seems. */
+static void flush_live(struct thread *thread)
+{
+    atomic_fetch_add_explicit(&heap.live, thread->live_pending, memory_order_relaxed);
+    thread->live_pending = 0;
+}
+static void add_live(struct thread *self, uint64_t bytes)
+{
+    uint64_t most = atomic_load_explicit(&heap.live, memory_order_relaxed) / 1024;
+    self->live_pending += bytes;
+    if (self->live_pending >= (most < LIVE_PENDING ? most : LIVE_PENDING))
+        flush_live(self);
 }
 
 static bool reads_black(uint64_t *sweep_cycle)
@@ -191,6 +208,7 @@ static bool refill(struct thread *self, uint32_t index)
             heap_calls.sweep(span);
         if (take_run(span, run, black)) {
             span_unlock(span);
+            add_live(self, (uint64_t)(run->end - run->cursor));
             return true;
         }
         run_set(run, NULL, NULL, 0, 0);
@@ -200,7 +218,7 @@ static bool refill(struct thread *self, uint32_t index)
     }
 }
 
-static void give_up_run(struct grey_run_ *run)
+static void give_up_run(struct thread *thread, struct grey_run_ *run)
 {
     if (run->span == 0)
         return;
@@ -223,6 +241,7 @@ static void give_up_run(struct grey_run_ *run)
         os_count(OS_COUNT_allocated_bytes, -bytes);
         if (black)
             os_count(OS_COUNT_born_black_bytes, -bytes);
+        flush_live(thread); /* first: the figure is never below 0 */
         atomic_fetch_sub_explicit(&heap.live, bytes, memory_order_relaxed);
     }
     run_set(run, NULL, NULL, 0, 0);
@@ -233,7 +252,8 @@ static void give_up_run(struct grey_run_ *run)
 void heap_give_up_runs(struct thread *thread)
 {
     for (uint32_t i = 0; i < thread->n_runs; i++)
-        give_up_run(&thread->runs[i]);
+        give_up_run(thread, &thread->runs[i]);
+    flush_live(thread);
     spans_give_up_pages(thread);
     heap_calls.give_up_caches(thread);
 }

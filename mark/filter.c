@@ -20,13 +20,14 @@
  * halves AVX2's at 10 %; unrolling by hand does nothing.  bench/scan.c measures it, and what a collection
  * gains.
  *
- * The program stores to the words meanwhile.  Each is loaded once and whole, and what was compared is what is
- * kept: loads are volatile, so that the compiler makes exactly one, and every vector is aligned to its
+ * The program stores to the words meanwhile.  Each is loaded once and whole, and what was compared is what
+ * is kept: loads are volatile, so that the compiler makes exactly one, and every vector is aligned to its
  * size (what is before the first and behind the last goes word by word, so no byte outside the block is
- * read: it may end where memory does).  An aligned vector lies in one cache line.  Intel and AMD promise for
- * processors with AVX that aligned loads of 16 bytes are atomic; of wider ones nothing is written down, but
- * they are made of aligned parts of at least that size, and no processor is known to tear an
- * aligned word.  Nothing is ordered by these loads: that is the handshakes' part (docs/protocol.md).
+ * read: it may end where memory does).  An aligned vector lies in one cache line.  Intel and AMD promise
+ * for processors with AVX that aligned loads of 16 bytes are atomic (see sweep/words.c); of wider ones
+ * nothing is written down, but they are made of aligned parts of at least that size, and no processor is
+ * known to tear an aligned word.  Nothing is ordered by these loads: that is the handshakes' part
+ * (docs/protocol.md).
  */
 #include "mark/filter.h"
 

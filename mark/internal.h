@@ -11,10 +11,11 @@ enum { EDGE_RING = 32, SCAN_RING = 16, TRACER_STACK = 1 << 14 };
  * miss the cache, 1.2 ms were seen.  An assist holds up the program: its step is some 10 us. */
 enum { WORKER_STEP = 8 << 10, ASSIST_STEP = 2 << 10 };
 
-/* Blocks above so many bytes go through the filter (bench/scan.c, mark): at 512 it is up to 2.4 times as fast
- * and loses nothing; at 256 it gains a third with few pointers and loses a quarter with nothing else.  So many
- * words at a time: with 32 the calls show, with 128 lines come too early.  At first those of the two lines
- * that were prefetched with the object: waiting for more at once cost 40 % on objects full of pointers. */
+/* Blocks above so many bytes go through the filter (bench/scan.c, mark): at 512 it is up to 2.4 times as
+ * fast and loses nothing; at 256 it gains a third with few pointers and loses a quarter with nothing
+ * else.  So many words at a time: with 32 the calls show, with 128 lines come too early.  At first those
+ * of the two lines that were prefetched with the object: waiting for more at once cost 40 % on objects
+ * full of pointers. */
 enum { FILTER_ABOVE = 256, FILTER_WORDS = 64, FILTER_FIRST = 16, LINE_WORDS = 8 };
 
 /* What one tracer holds.  Its own thread only. */

@@ -74,6 +74,7 @@ struct thread {
     struct mark_block *copy;     /* where the next answer's words go */
     int64_t assist_debt;         /* bytes of scan work owed; owner only */
     double sweep_debt;           /* spans owed to the sweep; owner only */
+    uint64_t live_pending;       /* bytes of runs taken that heap.live has not been told of; as runs */
     /* Pages for its next spans of one page, the next to take last; as runs (heap/spans.c). */
     uint32_t page[THREAD_PAGES];
     uint32_t n_pages, pages_at_once; /* cached; asked for the last time */

@@ -5,12 +5,13 @@
  * an object reads allocation words (acquire), and sees a word as it was before or after.  So allocation
  * words are stored whole, with release order, and not after the marks are cleared.
  *
- * The vector kernel stores a mark and its allocation word at once, 16 bytes, aligned, VEX-encoded: Intel (SDM
- * volume 3, 9.1.1) and AMD promise that on processors with AVX such a store is atomic; and every store of
- * x86 to ordinary memory is a release store, as far as the processor goes.  As far as the compiler goes the
- * stores are volatile, which keeps their order among themselves, behind a release fence, which costs no
- * instruction.  Loads and comparisons are 32 bytes wide: nobody stores meanwhile.  AVX-512 gains nothing as
- * long as the stores are of 16 bytes, and of wider ones nobody promises anything.
+ * The vector kernel stores a mark and its allocation word at once, 16 bytes, aligned, by VMOVDQA: on
+ * processors with AVX that is atomic, as Intel (SDM volume 3, "Guaranteed Atomic Operations") and AMD (APM
+ * volume 2, 7.3.2) promise; and every store of x86 to ordinary memory is a release store, as far as the
+ * processor goes.  As far as the compiler goes the stores are volatile, which keeps their order among
+ * themselves, behind a release fence, which costs no instruction.  Loads and comparisons are 32 bytes
+ * wide: nobody stores meanwhile.  AVX-512 gains nothing as long as the stores are of 16 bytes, and of
+ * wider ones nobody promises anything.
  *
  * Figures, ns a page (Zen 4), portable / AVX2: empty, in the cache, 7.4 / 1.2; 64-byte cells, half of them
  * dead, 12.4 / 3.7; 1 KiB cells, out of the cache, where the branches are mispredicted, 35 / 5.6.
@@ -45,8 +46,11 @@ typedef long long pair __attribute__((vector_size(16), may_alias));
 
 OS_SIMD_FOR_AVX2 static inline void store_halves(volatile pair *bits, __m256i both)
 {
-    bits[0] = (pair)_mm256_castsi256_si128(both);
-    bits[1] = (pair)_mm256_extracti128_si256(both, 1);
+    __m128i low = _mm256_castsi256_si128(both), high = _mm256_extracti128_si256(both, 1);
+    /* In a register first: clang would store by VEXTRACTI128 itself, of which nothing is promised. */
+    __asm__("" : "+x"(high));
+    bits[0] = (pair)low;
+    bits[1] = (pair)high;
 }
 
 OS_SIMD_FOR_AVX2 static uint32_t avx2(struct page_bits *page, uint32_t pages)
