@@ -262,6 +262,16 @@ void chunk_uncount(struct chunk *chunk)
     atomic_fetch_sub_explicit(&heap.chunks_live, ARENA_CHUNK, memory_order_relaxed);
 }
 
+/* But an arena that lives for a request is there in one moment and not in the next.  A cycle that ends between
+ * two requests would set a goal without their chunks, and the next two requests pass it: a server with a small
+ * heap went through nine cycles where none was due.  So of those on the reuse list as many count for a goal as
+ * there are processors, which is how many arenas are at work at a time. */
+uint64_t arena_standby_bytes(void)
+{
+    uint64_t n = atomic_load_explicit(&in_state[CHUNK_REUSABLE], memory_order_relaxed);
+    return (n < os_tuning.processors ? n : os_tuning.processors) * ARENA_CHUNK;
+}
+
 struct chunk *chunk_take(bool first, bool *fresh)
 {
     os_lock(&lock);

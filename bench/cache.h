@@ -1,7 +1,7 @@
 /* cache.h -- the cache that cache.c and burst.c measure, and its clients.
  *
  * Keys and values of 16 to 512 bytes, a hash table in 1,024 parts with a lock and an LRU list each, every
- * entry, key and value an object of its own; 2 million entries if not said, about 1.3 GB.  Clients, as many
+ * entry, key and value an object of its own; 2 million entries are about 1.3 GB.  Clients, as many
  * threads as processors, look keys up (three of four operations; a miss puts the key) and put new values (one
  * of four); one and a quarter times as many keys as entries, half of the operations to a tenth of them.  When
  * a part is full its oldest entry goes.
@@ -266,7 +266,7 @@ static int sleep_until(void *arg)
     return 0;
 }
 
-/* ---- a program of them ----------------------------------------------------------------------------------- */
+/* ---- a program of them --------------------------------------------------------------------------------- */
 
 static struct client *clients;
 static unsigned threads;
@@ -293,12 +293,13 @@ static void fill_all(uint64_t entries)
     peer_run(threads, fill, clients, sizeof clients[0]);
 }
 
-/* Options, clients, a full cache.  The name of its size. */
-static const char *cache_start(const struct bench_options *options, uint64_t seconds)
+/* Options, clients, a full cache; how many entries and seconds a section if not said.  The name of its
+ * size. */
+static const char *cache_start(const struct bench_options *options, size_t usual, uint64_t seconds)
 {
     static char name[64];
     threads = options->threads != 0 ? options->threads : (unsigned)sysconf(_SC_NPROCESSORS_ONLN);
-    size_t entries = options->entries != 0 ? options->entries : options->quick ? 20000 : 2000000;
+    size_t entries = options->entries != 0 ? options->entries : options->quick ? 20000 : usual;
     BENCH_CHECK(threads <= PEER_THREADS && entries >= 2 * PARTS && entries < 1u << 31);
     duration = options->seconds != 0 ? options->seconds * 1000000000ull
                : options->quick      ? 100000000u

@@ -124,7 +124,7 @@ int main(int argc, char **argv)
     /* Once before, shorter: heap and threads find their size.  What the kernel takes to clear a page at the first
      * touch is a server's first minute, and on a virtual machine it can be most of a short run. */
     for (unsigned i = 0; i < threads; i++)
-        tasks[i].count = count / 4;
+        tasks[i].count = count / 4 > variant->slots ? count / 4 : variant->slots;
     peer_run(threads, run, tasks, sizeof tasks[0]);
     for (unsigned i = 0; i < threads; i++)
         tasks[i].count = count;

@@ -286,7 +286,7 @@ static uint64_t measure_live(struct run *run, uint64_t *too_much)
                       (os_counter_read(OS_COUNT_marked_bytes) - run->shaded_bytes -
                        atomic_load_explicit(&mark_tracer_bytes, memory_order_relaxed));
     *too_much = live - marked;
-    return marked + atomic_load_explicit(&heap.chunks_live, memory_order_relaxed);
+    return marked + atomic_load_explicit(&heap.chunks_live, memory_order_relaxed) + arena_standby_bytes();
 }
 
 /* ---- measuring -------------------------------------------------------------------------------------------- */

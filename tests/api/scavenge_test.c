@@ -99,9 +99,9 @@ static uint64_t retained(void)
 
 /* SC-1, SC-2: 512 MiB fall to 25.  In 10 s they are gone; a second a look at what it costs.
  *
- * One cycle after the peak a tenth more may be kept than its goal, twice what lives: all that depends on where the
- * peak's own goal was, from 512 MiB to twice that, is how much less (SC-2 scales by the goals).  With the
- * records of 512 MiB, 8 MiB that stay, that is up to 66 MiB more than at first.  The next cycle's goal is the
+ * One cycle after the peak a tenth more may be kept than its goal, which is twice what lives: 56 MiB where the
+ * peak was at its own goal, less where that was further off (SC-2 scales by the goals).  With the records of
+ * 512 MiB, 10 MiB that stay, that is up to 66 MiB more than at first.  The next cycle's goal is the
  * same, so only a tenth more than what lives is kept then. */
 static void peak_falls(void)
 {

@@ -34,7 +34,8 @@ static void churn(void)
     grey_clear(&held, sizeof(held));
 }
 
-/* What may be over the limit: a huge page that comes back whole, and what is taken on the way to the longest wait. */
+/* What may be over the limit: a huge page that comes back whole, and what is taken on the way to the longest
+ * wait. */
 static const uint64_t slack = 2 * MIB + LIMIT / 8;
 
 static void stands_at(enum os_hook point, bool sweeps)

@@ -4,8 +4,8 @@
  *
  * Two threads replace a live set again and again, as fast as they can: "entries" with a key of 64 B and a
  * value of up to 8 KiB, as a cache server has them, or "blocks" of 64 KiB with garbage of all sizes between
- * them, which is the harder one: a whole heap of it is allocated several times a second.  What is held is looked at
- * before it is replaced.  Once in five seconds a line says what Grey holds.  scripts/container runs it in a
+ * them, which is the harder one: a whole heap of it is allocated several times a second.  What is held is
+ * looked at before it is replaced.  Once in five seconds a line says what Grey holds.  scripts/container runs it in a
  * cgroup with memory.max, where a process that takes too much is killed; the program is told nothing.
  *
  * Ends with status 0; 1: an object was lost or memory refused.
