@@ -447,7 +447,7 @@ bool pages_alloc(size_t n, size_t alignment, size_t *first, bool *needs_zero)
 size_t pages_alloc_some(size_t n, uint32_t *pages, uint32_t *dirty)
 {
     size_t first, found = 0;
-    uint32_t page[THREAD_PAGES];
+    uint32_t page[THREAD_PAGES] = {0};
     bool needs_zero[THREAD_PAGES];
     ASSERT(n >= 1 && n <= THREAD_PAGES);
     os_lock(&pages_lock);
