@@ -134,6 +134,21 @@ static void record_free(struct span *span)
     os_unlock(&spans_lock);
 }
 
+/* ---- the heap's first page -------------------------------------------------------------------------- */
+
+/* It is never used: where the heap begins is a word that the library's own frames are full of, and an object there
+ * would be kept by threads' stacks.  Who gets it keeps it, and asks again. */
+static bool pages_but_first(size_t pages, size_t alignment, size_t *first, bool *needs_zero)
+{
+    if (!pages_alloc(pages, alignment, first, needs_zero))
+        return false;
+    if (LIKELY(*first != 0))
+        return true;
+    if (pages > 1)
+        pages_free(1, pages - 1);
+    return pages_alloc(pages, alignment, first, needs_zero);
+}
+
 /* ---- pages of a thread (AL-5) ----------------------------------------------------------------------- */
 
 /* A thread that builds one span of one page after the other takes more of them at a time, up to 64 KiB, and the page
@@ -149,6 +164,10 @@ static bool page_of_cache(struct thread *self, size_t *first, bool *needs_zero)
                               : self->pages_at_once < THREAD_PAGES ? 2 * self->pages_at_once
                                                                    : THREAD_PAGES;
         self->n_pages = (uint32_t)pages_alloc_some(self->pages_at_once, self->page, &self->dirty_pages);
+        if (self->n_pages != 0 && self->page[self->n_pages - 1] == 0) /* the lowest */
+            self->n_pages--;
+        if (self->n_pages == 0)
+            self->n_pages = (uint32_t)pages_alloc_some(self->pages_at_once, self->page, &self->dirty_pages);
         if (self->n_pages == 0)
             return false;
     }
@@ -175,7 +194,7 @@ struct span *span_build(struct thread *self, size_t pages, size_t alignment)
     size_t first;
     bool needs_zero;
     if (pages == 1 && alignment == 1 ? !page_of_cache(self, &first, &needs_zero)
-                                     : !pages_alloc(pages, alignment, &first, &needs_zero)) {
+                                     : !pages_but_first(pages, alignment, &first, &needs_zero)) {
         record_free(span);
         return NULL;
     }

@@ -364,7 +364,6 @@ void mutator_fork_child(void)
     os_lock_init(&list_lock, OS_RANK_THREADS);
     handshake_fork_child();
     fence_init(); /* whether registration is inherited is not promised */
-    fence_init(); /* the registration is the process's */
     list = self;
     for (struct thread *t = atomic_load(&thread_blocks); t != NULL; t = t->next_block) {
         atomic_store(&t->request, 0);

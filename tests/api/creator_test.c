@@ -18,9 +18,12 @@
 static atomic_bool may_end, dropped;
 static pthread_t child;
 
+/* Says so only inside the region, where the stack above counts and no register: a thread that loses its processor
+ * on the way may still have in one what it was called with. */
 static int wait_blocked(void *unused)
 {
     (void)unused;
+    atomic_store(&dropped, true);
     while (!atomic_load(&may_end))
         usleep(1000);
     return 0;
@@ -29,7 +32,6 @@ static int wait_blocked(void *unused)
 static void *wait_for_end(void *arg)
 {
     (void)arg;
-    atomic_store(&dropped, true);
     grey_blocking_call(wait_blocked, NULL);
     return NULL;
 }
@@ -57,7 +59,6 @@ static void *wait_with_room(void *unused)
     volatile char room[2048];
     room[0] = 0;
     __asm__ volatile("" : : "r"(room) : "memory");
-    atomic_store(&dropped, true);
     grey_blocking_call(wait_blocked, NULL);
     __asm__ volatile("" : : "r"(room) : "memory");
     return NULL;
