@@ -153,18 +153,27 @@ static void last_in_child(struct item *item)
     _exit(WELL);
 }
 
-/* The thread that forks in a cleanup is Grey's own: in the child it goes on with what waits. */
+/* The thread that forks in a cleanup is Grey's own: in the child it goes on with what waits.  That is what no other
+ * thread has taken by then, so the others of the pool are kept at the gate. */
 static void inside(bool finalizer)
 {
-    static struct item items[2];
+    static struct item items[2], others[POOL - 1];
     memset(items, 0, sizeof(items));
+    memset(others, 0, sizeof(others));
     items[0].fn = fork_inside;
     items[0].result = finalizer;
     items[1].fn = last_in_child;
-    put_all(items, 2, finalizer);
     queue_start();
+    for (int i = 0; i < POOL - 1; i++)
+        others[i].fn = stay;
+    put_all(others, POOL - 1, false);
+    cleanups_flush();
+    UNTIL(at_gate == POOL - 1);
+    put_chain(items, 2, finalizer); /* both before the first can be taken */
+    cleanups_flush();
+    UNTIL(count_done(items, 2) == 2);
+    gate = 1;
     assert_true(grey_cleanup_wait(-1));
-    assert_int_equal(count_done(items, 2), 2);
     assert_was_well(made_inside);
 }
 static void inside_cleanup(void **unused)
