@@ -41,9 +41,9 @@ void arena_fork_child(void);
 
 /* A program thread in a busy section, phase ON (2.3).  True if this call coloured a chunk in quarantine. */
 bool arena_shade(uintptr_t word);
-/* The marker.  stack: one past the end counts. */
 /* Bytes of chunks between two arenas that a goal should reckon with; see chunks.c. */
 uint64_t arena_standby_bytes(void);
+/* The marker.  stack: one past the end counts. */
 bool arena_mark(uintptr_t word, bool stack);
 /* grey_touch of an arena object: shades what its chunk holds.  Outside sections. */
 void arena_touch(struct thread *self, uintptr_t word);

@@ -142,10 +142,7 @@ static bool already_marked(uintptr_t p)
 {
     if (!heap_contains(p))
         return !outside_may_matter(p);
-    unsigned bit = heap_bit(p);
-    return atomic_load_explicit(&heap.bits[heap_page(p)].word[bit >> 6].mark, memory_order_relaxed) >>
-               (bit & 63) &
-           1;
+    return heap_marked(p);
 }
 
 void grey_shade_(const void *value)

@@ -16,4 +16,10 @@ for workload in binary_trees graph cache burst churn fragments handoff threads g
         exit 1
     fi
 done
+if [ -e "$1/bench/liblocks.so" ]; then
+    LD_PRELOAD="$1/bench/liblocks.so" "$1/bench/alloc_grey" --quick 2>&1 | grep -q '^page allocator ' || {
+        echo "smoke.sh: liblocks.so counted no lock" >&2
+        exit 1
+    }
+fi
 exec "$(dirname "$0")/../scripts/bench" --quick --build "$1" grey boehm malloc array tree heap bump avx2 portable

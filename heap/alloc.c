@@ -64,10 +64,8 @@ static uint32_t free_until(const struct span *span, const struct layout *layout,
 {
     uintptr_t start = (uintptr_t)span_start(span), last = start + (size_t)end * layout->cell;
     for (uintptr_t p = start + (size_t)from * layout->cell; p < last; p = (p | 1023) + 1) { /* 64 granules */
-        unsigned bit = heap_bit(p);
-        uint64_t word =
-            atomic_load_explicit(&heap.bits[heap_page(p)].word[bit >> 6].alloc, memory_order_relaxed);
-        word >>= bit & 63;
+        uint64_t word = atomic_load_explicit(&heap_bits_of(p)->alloc, memory_order_relaxed);
+        word >>= heap_bit(p) & 63;
         if (word == 0)
             continue;
         p += (size_t)__builtin_ctzll(word) * HEAP_GRANULE;
@@ -93,17 +91,15 @@ static void set_bits(struct span *span, const struct layout *layout, uint32_t fr
     uintptr_t end = (uintptr_t)span_start(span) + (size_t)to * layout->cell;
     uint64_t bases = every(layout->cell / HEAP_GRANULE);
     while (p < end) {
-        struct page_bits *bits = &heap.bits[heap_page(p)];
-        unsigned word = heap_bit(p) >> 6;
+        struct bits *bits = heap_bits_of(p);
         uint64_t mask = bases << (heap_bit(p) & 63);
         if (end <= (p | 1023)) /* the last word: 64 granules */
             mask &= ~(~(uint64_t)0 << (heap_bit(end) & 63));
         p += os_popcount(mask) * layout->cell;
         if (black)
-            atomic_fetch_or_explicit(&bits->word[word].mark, mask, memory_order_release);
+            atomic_fetch_or_explicit(&bits->mark, mask, memory_order_release);
         /* release: pairs with heap_cell_allocated */
-        atomic_store_explicit(&bits->word[word].alloc,
-                              atomic_load_explicit(&bits->word[word].alloc, memory_order_relaxed) | mask,
+        atomic_store_explicit(&bits->alloc, atomic_load_explicit(&bits->alloc, memory_order_relaxed) | mask,
                               memory_order_release);
     }
 }
@@ -114,13 +110,11 @@ static void clear_bits(struct span *span, const struct layout *layout, uint32_t 
 {
     for (uint32_t i = from; i < to; i++) {
         uintptr_t p = (uintptr_t)span_start(span) + (size_t)i * layout->cell;
-        struct page_bits *bits = &heap.bits[heap_page(p)];
-        unsigned word = heap_bit(p) >> 6;
-        uint64_t keep = ~((uint64_t)1 << (heap_bit(p) & 63));
-        atomic_store_explicit(&bits->word[word].alloc,
-                              atomic_load_explicit(&bits->word[word].alloc, memory_order_relaxed) & keep,
+        struct bits *bits = heap_bits_of(p);
+        uint64_t keep = ~heap_mask(p);
+        atomic_store_explicit(&bits->alloc, atomic_load_explicit(&bits->alloc, memory_order_relaxed) & keep,
                               memory_order_release);
-        atomic_fetch_and_explicit(&bits->word[word].mark, keep, memory_order_release);
+        atomic_fetch_and_explicit(&bits->mark, keep, memory_order_release);
     }
 }
 
@@ -169,7 +163,8 @@ static bool take_run(struct span *span, struct grey_run_ *run, bool black)
 
 /* heap.live is one word for all threads, and a run is at most 8 KiB: at 64 processors each adding its own the
  * word would be on its way from one to the other most of the time.  So a thread adds them up to a 1,024th of what
- * is live, 64 KiB at most: that much a thread may the heap be larger than it seems. */
+ * is live, 64 KiB at most: so
+ * much a thread may the heap be larger than it seems; or smaller, when a cycle has counted what was not told of. */
 static void flush_live(struct thread *thread)
 {
     atomic_fetch_add_explicit(&heap.live, thread->live_pending, memory_order_relaxed);

@@ -104,12 +104,9 @@ bool heap_find(uintptr_t p, struct heap_object *out)
 void heap_unmark_free(uintptr_t base)
 {
     struct span *span = heap_span_of(base);
-    span_lock(span); /* who takes the cell sets its bits under the flag */
-    unsigned bit = heap_bit(base);
-    if (!heap_cell_allocated(base))
-        atomic_fetch_and_explicit(&heap.bits[heap_page(base)].word[bit >> 6].mark,
-                                  ~((uint64_t)1 << (bit & 63)),
-                                  memory_order_release); /* pairs with the sweep's read under the flag */
+    span_lock(span);                /* who takes the cell sets its bits under the flag */
+    if (!heap_cell_allocated(base)) /* release: pairs with the sweep's read under the flag */
+        atomic_fetch_and_explicit(&heap_bits_of(base)->mark, ~heap_mask(base), memory_order_release);
     span_unlock(span);
 }
 

@@ -34,7 +34,7 @@ struct tracer {
     uintptr_t scan[SCAN_RING]; /* objects whose lines were prefetched */
     /* What a filter found: not on the thread's stack, where an assist would leave pointers behind. */
     uintptr_t found[FILTER_WORDS];
-    uintptr_t stack[TRACER_STACK]; /* marked objects; low bit set: a large object's next piece */
+    uintptr_t stack[TRACER_STACK]; /* marked objects, and pieces of large ones: see trace.c */
     _Atomic uint32_t taken;        /* assists */
 };
 

@@ -50,7 +50,7 @@
 #endif
 
 /* Bits that are set: adding neighbours up, as in Hacker's Delight 5-1.  The instruction is no part of the x86-64
- * that everybody has, and what the compiler calls instead is four times as slow. */
+ * that everybody has, and what the compiler calls instead took 1 to 4 % of a program that allocates. */
 static inline size_t os_popcount(uint64_t x)
 {
     x -= x >> 1 & 0x5555555555555555;
