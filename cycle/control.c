@@ -117,6 +117,7 @@ static void *collector_main(void *unused)
     (void)unused;
     mutator_block_signal();
     pthread_setname_np(pthread_self(), "grey-collector");
+    os_give_way(0);
     pthread_mutex_lock(&working);
     for (;;) {
         /* The bell before what it rings for. */

@@ -17,8 +17,6 @@
 #include <errno.h>
 #include <signal.h>
 #include <sys/resource.h>
-#include <sys/syscall.h>
-#include <unistd.h>
 
 enum worker_kind { DEDICATED, FRACTIONAL, IDLE };
 enum { WORKERS_MAX = 256, ASSISTS_MAX = 16 };
@@ -200,8 +198,7 @@ static void *worker_main(void *arg)
     struct worker *worker = arg;
     mutator_block_signal();
     pthread_setname_np(pthread_self(), worker->kind == IDLE ? "grey-mark-idle" : "grey-mark");
-    if (worker->kind == IDLE)
-        setpriority(PRIO_PROCESS, (id_t)syscall(SYS_gettid), 19);
+    os_give_way(worker->kind == IDLE ? 19 : 0);
     while (!atomic_load_explicit(&stopping, memory_order_acquire))
         if (!run_slice(worker))
             sleep_until_work(worker->kind);

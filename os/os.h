@@ -152,6 +152,9 @@ uint64_t os_process_cpu(void);
 void os_wait(_Atomic uint32_t *word, uint32_t expected, uint64_t timeout_ns);
 void os_wake(_Atomic uint32_t *word, int count);
 void os_yield(void);
+/* From now on this thread gives way to those of the program: it preempts nobody when it wakes up, and whoever
+ * wakes up preempts it.  With at least that nice value; not where the program has a policy of its own. */
+void os_give_way(int nice);
 /* One step of a bounded wait: spins, then yields, then sleeps 50 us at a time; start with *n = 0.
  * Signal-safe. */
 void os_pause(unsigned *n);

@@ -14,9 +14,11 @@
 #include <errno.h>
 #include <limits.h>
 #include <pthread.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 enum { MILLISECOND = 1000000 };
@@ -167,6 +169,37 @@ static void pause_ends_up_sleeping(void **state)
         os_pause(&n);
     assert_true(os_now() - start >= 200 * 50000);
     assert_int_equal(errno, 1234);
+}
+
+/* A thread of ours gives way, and stays as nice as it was; where the program chose a policy it keeps that. */
+static void *give_way(void *arg)
+{
+    struct sched_param none = {0};
+    const int *wanted = arg; /* nice before, nice asked for, nice after */
+    assert_int_equal(setpriority(PRIO_PROCESS, 0, wanted[0]), 0);
+    errno = E2BIG;
+    os_give_way(wanted[1]);
+    assert_int_equal(errno, E2BIG);
+    assert_int_equal(sched_getscheduler(0), SCHED_BATCH);
+    assert_int_equal(getpriority(PRIO_PROCESS, 0), wanted[2]);
+    assert_int_equal(sched_setscheduler(0, SCHED_IDLE, &none), 0);
+    os_give_way(wanted[1]);
+    assert_int_equal(sched_getscheduler(0), SCHED_IDLE);
+    return NULL;
+}
+
+static void threads_of_ours_give_way(void **state)
+{
+    (void)state;
+    int now = getpriority(PRIO_PROCESS, 0);
+    if (sched_getscheduler(0) != SCHED_OTHER || now > 10)
+        skip();
+    int cases[][3] = {{now, now, now}, {now, 19, 19}, {now + 5, now, now + 5}};
+    for (int i = 0; i < 3; i++) {
+        pthread_t thread;
+        assert_int_equal(pthread_create(&thread, NULL, give_way, cases[i]), 0);
+        assert_int_equal(pthread_join(thread, NULL), 0);
+    }
 }
 
 /* ---- counters --------------------------------------------------------------------------------------- */
@@ -352,6 +385,7 @@ int main(int n, char **arguments)
         cmocka_unit_test(clocks_go_forward),
         cmocka_unit_test(wait_ends),
         cmocka_unit_test(pause_ends_up_sleeping),
+        cmocka_unit_test(threads_of_ours_give_way),
         cmocka_unit_test(counters_add_up_and_never_fall),
         cmocka_unit_test(gate_keeps_sections_empty),
         cmocka_unit_test(events_do_nothing_at_first),
