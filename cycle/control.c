@@ -117,7 +117,6 @@ static void *collector_main(void *unused)
     (void)unused;
     mutator_block_signal();
     pthread_setname_np(pthread_self(), "grey-collector");
-    os_give_way(0);
     pthread_mutex_lock(&working);
     for (;;) {
         /* The bell before what it rings for. */
@@ -375,6 +374,7 @@ static void wait_for_the_others(size_t bytes)
     } while (now < until);
     if (now == began)
         return;
+    mark_hurry();
     os_count(OS_COUNT_held_ns, now - began);
     os_events.pause(OS_PAUSE_assist, now - began, 0);
 }
@@ -407,6 +407,7 @@ static void assist(struct thread *self, size_t bytes)
         self->assist_debt = done == 0 ? 0 : DEBT_MOST;
     if (done == 0)
         return;
+    mark_hurry();
     cpu = os_thread_cpu() - cpu;
     os_count(OS_COUNT_assists, 1);
     os_count(OS_COUNT_assist_ns, cpu);

@@ -187,6 +187,7 @@ static void end_held(struct run *run)
 {
     if (os_debug.autoroots)
         mark_autoroots_again();
+    mark_hurry();
     mark_wait_idle(true);
     atomic_store_explicit(&work_round, ROUND_CLOSED, memory_order_seq_cst);
     if ((os_debug.checkmark || run->request->verify) && cycle_verify != NULL) {

@@ -49,12 +49,14 @@ void limiter_update(struct limiter *limiter, const struct limiter_reading *readi
     uint64_t collector = minus(reading->collector, last->collector);
     uint64_t program = minus(reading->program, last->program);
     uint64_t idle = minus(window, plus(collector, program));
-    uint64_t held = least(least(minus(reading->held, last->held), idle), collector);
+    uint64_t marked = plus(collector, minus(reading->idle_workers, last->idle_workers));
+    uint64_t held = least(least(minus(reading->held, last->held), idle), marked);
     accumulate(limiter, plus(collector, held), program);
     limiter->last = (struct limiter_reading){.now = most(reading->now, last->now),
                                              .collector = most(reading->collector, last->collector),
                                              .program = most(reading->program, last->program),
-                                             .held = most(reading->held, last->held)};
+                                             .held = most(reading->held, last->held),
+                                             .idle_workers = most(reading->idle_workers, last->idle_workers)};
     look(limiter, cycle);
 }
 

@@ -32,11 +32,12 @@ bool limiting_due(uint64_t now)
  * collector. */
 static struct limiter_reading read_times(uint64_t *own, uint64_t *all)
 {
-    struct limiter_reading reading = {.held = os_counter_read(OS_COUNT_held_ns)};
+    struct limiter_reading reading = {.held = os_counter_read(OS_COUNT_held_ns),
+                                      .idle_workers = os_counter_read(OS_COUNT_idle_worker_ns)};
     reading.collector = os_counter_read(OS_COUNT_worker_ns) + os_counter_read(OS_COUNT_assist_ns) +
                         os_counter_read(OS_COUNT_handshake_ns) + os_counter_read(OS_COUNT_sweep_ns);
-    *own = reading.collector + os_counter_read(OS_COUNT_idle_worker_ns) +
-           os_counter_read(OS_COUNT_scavenge_ns) + os_counter_read(OS_COUNT_scavenge_assist_ns);
+    *own = reading.collector + reading.idle_workers + os_counter_read(OS_COUNT_scavenge_ns) +
+           os_counter_read(OS_COUNT_scavenge_assist_ns);
     *all = os_process_cpu();
     uint64_t used = *all - all_at_start, by_us = *own - own_at_start;
     reading.program = used > by_us ? used - by_us : 0;

@@ -23,6 +23,9 @@ void mark_shutdown(void);
 size_t mark_begin(bool periodic);
 /* Until nothing is pending and no copy is untested, testing copies meanwhile. */
 void mark_wait_idle(bool help); /* help: the collector traces too, for the few greys of a round */
+/* A thread of the program is made to wait: until this cycle's marking ends the collector helps without end, and
+ * the fractional worker doesn't keep to its share. */
+void mark_hurry(void);
 bool mark_idle(void);
 /* From now on in this cycle only workers of normal priority, unless there are none: what is left is little,
  * and the end must not wait for a nice-19 worker that was switched away with some of it. */

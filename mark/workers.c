@@ -16,17 +16,21 @@
 
 #include <errno.h>
 #include <signal.h>
-#include <sys/resource.h>
 
 enum worker_kind { DEDICATED, FRACTIONAL, IDLE };
 enum { WORKERS_MAX = 256, ASSISTS_MAX = 16 };
 static const uint64_t slice_ns = 1000 * 1000; /* architecture.md, "Who does the work" */
 static const uint64_t fractional_slice_ns = 200 * 1000;
-/* A nice-19 worker that was switched away sleeps so long, twice as long each time it happens again.  In the
+/* A nice-19 worker that was switched away for good sleeps so long, twice as long each time it happens again.  In the
  * middle of a slice it holds work that nobody can take from it, and among busy threads it may not run again
  * for a second: half a second of a cache server's cycle was spent waiting for one. */
 static const uint64_t yield_ns = 2 * 1000 * 1000, yield_most_ns = 256 * 1000 * 1000;
+/* What the collector marks itself while it waits for the end of a round: so many slices, for the few greys that a
+ * round leaves.  A round's stacks may as well have held most of the heap, and that is for the workers. */
 static const uint64_t help_ns = 100 * 1000;
+enum { HELP_MOST = 5 };
+/* A slice of an idle worker that took so much longer than it had the processor was switched away for good. */
+static const uint64_t away_ns = 500 * 1000;
 
 struct worker {
     pthread_t thread;
@@ -39,6 +43,7 @@ static struct worker workers[WORKERS_MAX];
 static unsigned n_workers;
 static double fraction;
 static _Atomic uint32_t stopping, parked, inside, no_idle_workers;
+static _Atomic uint32_t hurry;      /* a thread of the program had to wait: nobody who marks holds back */
 static _Atomic uint64_t mark_began; /* os_now() when this cycle's gate opened */
 static void (*pause_point)(void);
 static struct tracer *collector_tracer, *assist_tracers[ASSISTS_MAX];
@@ -112,11 +117,10 @@ static bool trace(struct tracer *tracer, uint64_t ns, bool may_hold_roots)
     return any;
 }
 
-static uint64_t involuntary_switches(void)
+static void give_credit(struct tracer *tracer)
 {
-    struct rusage usage;
-    getrusage(RUSAGE_THREAD, &usage);
-    return (uint64_t)usage.ru_nivcsw;
+    atomic_fetch_add_explicit(&mark_credit, (int64_t)tracer->credit, memory_order_relaxed);
+    tracer->credit = 0;
 }
 
 static bool may_work(enum worker_kind kind)
@@ -156,13 +160,13 @@ static void keep_to_share(uint64_t cpu)
     }
     used += cpu;
     uint64_t due = (uint64_t)((double)used / fraction), elapsed = os_now() - began;
-    if (due > elapsed)
+    if (due > elapsed && !atomic_load_explicit(&hurry, memory_order_relaxed))
         sleep_ns(due - elapsed < yield_ns ? due - elapsed : yield_ns);
 }
 
-static void keep_out_of_the_way(struct worker *worker, bool switched)
+static void keep_out_of_the_way(struct worker *worker, uint64_t away)
 {
-    if (!switched) {
+    if (away < away_ns) {
         worker->yield = worker->yield > 2 * yield_ns ? worker->yield - yield_ns : yield_ns;
         return;
     }
@@ -175,21 +179,19 @@ static bool run_slice(struct worker *worker)
 {
     if (!may_work(worker->kind))
         return false;
-    uint64_t switches = worker->kind == IDLE ? involuntary_switches() : 0;
     if (!come_in())
         return false;
-    uint64_t begin = os_thread_cpu();
+    uint64_t wall = os_now(), begin = os_thread_cpu();
     bool any = trace(worker->tracer, worker->kind == FRACTIONAL ? fractional_slice_ns : slice_ns,
                      worker->kind != IDLE);
-    atomic_fetch_add_explicit(&mark_credit, (int64_t)worker->tracer->credit, memory_order_relaxed);
-    worker->tracer->credit = 0;
+    give_credit(worker->tracer);
     go_out();
     uint64_t cpu = os_thread_cpu() - begin;
     os_count(worker->kind == IDLE ? OS_COUNT_idle_worker_ns : OS_COUNT_worker_ns, cpu);
     if (worker->kind == FRACTIONAL && any)
         keep_to_share(cpu);
     if (worker->kind == IDLE && any)
-        keep_out_of_the_way(worker, involuntary_switches() != switches);
+        keep_out_of_the_way(worker, os_now() - wall - cpu);
     return any;
 }
 
@@ -198,7 +200,7 @@ static void *worker_main(void *arg)
     struct worker *worker = arg;
     mutator_block_signal();
     pthread_setname_np(pthread_self(), worker->kind == IDLE ? "grey-mark-idle" : "grey-mark");
-    os_give_way(worker->kind == IDLE ? 19 : 0);
+    os_give_way(worker->kind == IDLE ? 19 : OS_NICE);
     while (!atomic_load_explicit(&stopping, memory_order_acquire))
         if (!run_slice(worker))
             sleep_until_work(worker->kind);
@@ -319,6 +321,7 @@ size_t mark_begin(bool periodic)
     atomic_store(&mark_scanned, 0);
     atomic_store(&mark_credit, 0);
     atomic_store(&mark_tracer_bytes, 0);
+    atomic_store(&hurry, 0);
     /* A periodic cycle has time (MK-18). */
     atomic_store(&no_idle_workers, 0);
     if (periodic)
@@ -386,14 +389,37 @@ static bool recover_overflow(void)
 
 void mark_set_pause_point(void (*fn)(void)) { pause_point = fn; }
 
+void mark_hurry(void)
+{
+    if (!atomic_load_explicit(&hurry, memory_order_relaxed)) /* a line that is read by all who wait */
+        atomic_store_explicit(&hurry, 1, memory_order_relaxed);
+}
+
+static bool may_help(unsigned slices)
+{
+    return slices < HELP_MOST || n_workers == 0 || atomic_load_explicit(&hurry, memory_order_relaxed);
+}
+
+static bool help_out(void)
+{
+    uint64_t begin = os_thread_cpu();
+    HOOK(MARK_HELP, NULL);
+    bool any = trace(collector_tracer, help_ns, true);
+    give_credit(collector_tracer);
+    os_count(OS_COUNT_worker_ns, os_thread_cpu() - begin);
+    return any;
+}
+
 void mark_wait_idle(bool help)
 {
+    unsigned helped = 0;
     while (!mark_idle()) {
         uint32_t signal = atomic_load_explicit(&work_signal, memory_order_acquire);
         if (mark_test_copies() || recover_overflow())
             continue;
-        if (help || n_workers == 0) {
-            if (trace(collector_tracer, help_ns, true))
+        if ((help || n_workers == 0) && may_help(helped)) {
+            helped++;
+            if (help_out())
                 continue;
         }
         if (!mark_idle())

@@ -155,6 +155,7 @@ void os_yield(void);
 /* From now on this thread gives way to those of the program: it preempts nobody when it wakes up, and whoever
  * wakes up preempts it.  With at least that nice value; not where the program has a policy of its own. */
 void os_give_way(int nice);
+enum { OS_NICE = 10 }; /* of threads that work at leisure: a ninth of the weight of the program's */
 /* One step of a bounded wait: spins, then yields, then sleeps 50 us at a time; start with *n = 0.
  * Signal-safe. */
 void os_pause(unsigned *n);
@@ -204,7 +205,7 @@ bool os_lock_held(const struct os_lock *lock); /* debug builds: does this thread
 /* clang-format off */
 #define OS_HOOKS(X)                                                                                   \
     X(AFTER_ARM) X(AFTER_BLACKEN) X(ROOTS) X(ROUND_START) X(ROUND_END) X(CLOSED) X(FINISH)           \
-    X(AFTER_FINISH) X(SWEEP_OPEN) X(SWEEP_SPAN) X(MARK_SCAN) X(MARK_IDLE) X(ANSWER) X(SHADE)         \
+    X(AFTER_FINISH) X(SWEEP_OPEN) X(SWEEP_SPAN) X(MARK_SCAN) X(MARK_IDLE) X(MARK_HELP) X(ANSWER) X(SHADE)         \
     X(SHADE_DIRTY) X(REFILL) X(LARGE_BEFORE_PUBLISH) X(ATTACH) X(EXIT) X(HOLD) X(FORK_PREPARE) X(ASSIST)            \
     X(COPY_TEST) X(FOREIGN_ADD) X(FOREIGN_SCAN) X(FOREIGN_SWEEP) X(WEAK_GET)          \
     X(LARGE_NUMBERED) X(ARENA_FREE) X(ARENA_FAULT) X(ARENA_SCAN) X(ARENA_SWEEP) X(PIN) X(ANSWER_FOR) X(HOLD_HANDLE)

@@ -209,7 +209,6 @@ static void *sweeper_main(void *unused)
     (void)unused;
     mutator_block_signal();
     pthread_setname_np(pthread_self(), "grey-sweep");
-    os_give_way(0);
     for (;;) {
         /* The signal before the flag: stopping changes them in the other order. */
         uint32_t signal = atomic_load_explicit(&sweeper_signal, memory_order_acquire);

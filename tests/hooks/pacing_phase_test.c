@@ -1,11 +1,12 @@
 /* tests/hooks/pacing_phase_test.c -- pacing where a program alone can't look: a setter in the middle of a
- * cycle, periodic cycles, the limiter in a spiral.
+ * cycle, periodic cycles, the limiter in a spiral, the collector's own share of the marking.
  *
- * Requirements: PC-6, PC-10, PC-13, PC-14, PC-15, TR-4.
+ * Requirements: PC-6, PC-10, PC-13, PC-14, PC-15, MK-18, TR-4.
  */
 #include "cycle/cycle.h"
 #include "cycle/limiter.h"
 #include "inspect/gauges.h"
+#include "mark/mark.h"
 #include "support_hooks.h"
 
 #include <unistd.h>
@@ -160,12 +161,62 @@ static void ends_a_spiral(void **unused)
     hooks_down();
 }
 
+/* ---- who marks ---------------------------------------------------------------------------------------------------- */
+
+enum { CHAIN = 400000 };
+
+/* The first round's stack leads to the whole heap. */
+static __attribute__((noinline)) void hold_on_stack(void)
+{
+    struct cell *volatile cells = cells_new(CHAIN);
+    stage_set(1);
+    stage_await(2);
+    cells_check(cells, CHAIN);
+}
+
+static void hurry_at_the_end_of_rounds(enum os_hook point, const void *what)
+{
+    (void)what;
+    if (point == OS_HOOK_ROUND_END)
+        mark_hurry();
+}
+
+static unsigned helps_in_a_cycle(unsigned *waits)
+{
+    unsigned helps = hooks_passed(OS_HOOK_MARK_HELP), rounds = hooks_passed(OS_HOOK_ROUND_START);
+    uint64_t over = cycles_over();
+    cycle_begin();
+    cycle_await(over + 1);
+    *waits = hooks_passed(OS_HOOK_ROUND_START) - rounds;
+    return hooks_passed(OS_HOOK_MARK_HELP) - helps;
+}
+
+/* MK-18: the collector takes part in a few slices of each wait, and the rest is for the workers, which keep to a
+ * quarter of the processors; unless somebody has to wait for the end. */
+static void collector_helps_little(void **unused)
+{
+    (void)unused;
+    hooks_up("workers=1");
+    pthread_t actor = actor_start(hold_on_stack);
+    HOOKS_CHECK(stage_within(1, 20000));
+    unsigned waits, helps = helps_in_a_cycle(&waits);
+    HOOKS_CHECK(waits >= 2 && helps > 0 && helps <= 5 * waits);
+    atomic_store(&hooks_also, hurry_at_the_end_of_rounds);
+    unsigned more = helps_in_a_cycle(&waits);
+    atomic_store(&hooks_also, NULL);
+    HOOKS_CHECK(more > 5 * waits);
+    stage_set(2);
+    actor_join(actor);
+    hooks_down();
+}
+
 int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(paced_anew),
         cmocka_unit_test(periodic),
         cmocka_unit_test(ends_a_spiral),
+        cmocka_unit_test(collector_helps_little),
     };
     return hooks_main(argc, argv, tests, sizeof(tests) / sizeof(tests[0]));
 }

@@ -156,6 +156,22 @@ static void held(void **unused)
     check((6 + 5 - 3) * 2 * MS, false, 0);
 }
 
+/* Idle workers fill nothing, but who is held while they mark is held by them. */
+static void held_by_idle_workers(void **unused)
+{
+    (void)unused;
+    reading.now += 2 * MS;
+    reading.idle_workers += 3 * MS;
+    limiter_update(&limiter, &reading, 1);
+    check(0, false, 0);
+    reading.now += 2 * MS;
+    reading.idle_workers += 3 * MS;
+    reading.collector += 1 * MS;
+    reading.held += 20 * MS;
+    limiter_update(&limiter, &reading, 1);
+    check((1 + 1 + 3) * MS, false, 0);
+}
+
 static void resized(void **unused)
 {
     (void)unused;
@@ -205,6 +221,7 @@ static void anything(void **unused)
         reading.collector = (uint64_t)lrand48() << lrand48() % 34;
         reading.program = (uint64_t)lrand48() << lrand48() % 34;
         reading.held = (uint64_t)lrand48() << lrand48() % 34;
+        reading.idle_workers = (uint64_t)lrand48() << lrand48() % 34;
         uint64_t overflow = limiter.overflow;
         limiter_update(&limiter, &reading, 1);
         assert_true(limiter.fill <= limiter.capacity);
@@ -222,6 +239,7 @@ int main(void)
         cmocka_unit_test_setup(fills_and_drains, set_up),
         cmocka_unit_test_setup(last_cycle, set_up),
         cmocka_unit_test_setup(held, set_up),
+        cmocka_unit_test_setup(held_by_idle_workers, set_up),
         cmocka_unit_test_setup(resized, set_up),
         cmocka_unit_test_setup(anything, set_up),
     };
