@@ -572,10 +572,28 @@ static size_t release_one(enum heap_release way, size_t most)
     return run * GREY_PAGE;
 }
 
+/* If a part of a block is next, its huge page is taken apart before; not under the lock, because it takes long.
+ * The part may be taken meanwhile, which does no harm. */
+static void split_next(struct thread *self, enum heap_release way)
+{
+    if (self != NULL)
+        thread_enter(self);
+    os_lock(&pages_lock);
+    size_t end = n_chunks * HEAP_CHUNK_PAGES, from = releasable[way] < end ? releasable[way] : end, first;
+    size_t run = find_run(way, &from, &first);
+    os_unlock(&pages_lock);
+    if (self != NULL)
+        thread_leave(self);
+    if (run != 0 && run != BLOCK_PAGES)
+        os_split(heap_page_address(first), run * GREY_PAGE);
+}
+
 size_t pages_release_some(enum heap_release way, size_t most, bool *more)
 {
     struct thread *self = thread_self();
     size_t bytes = 0;
+    if (most != 0 && way != HEAP_RELEASE_BLOCKS && !os_debug.disablethp)
+        split_next(self, way);
     if (self != NULL)
         thread_enter(self);
     os_lock(&pages_lock);

@@ -398,3 +398,16 @@ void os_collapse(void *start, size_t size)
     madvise(start, size, MADV_COLLAPSE);
     errno = saved;
 }
+
+/* Of a huge page the kernel takes back only the whole: a part that is given back is merely no longer mapped, and
+ * counts against a cgroup's limit until the kernel splits the page, in want of memory and not always in time.
+ * MADV_COLD of a part is a request to age it, for which it splits the page at once. */
+void os_split(void *start, size_t size)
+{
+    check_pages(start, size, "split");
+    if (os_debug.disablethp)
+        return;
+    int saved = errno;
+    madvise(start, size, MADV_COLD); /* a kernel before 5.4: it stays whole */
+    errno = saved;
+}

@@ -99,6 +99,8 @@ void os_free(void *start, size_t size, enum os_class class, size_t mapped, size_
 void os_unreserve(void *start, size_t size); /* Reserved -> None */
 void os_huge(void *start, size_t size);      /* advise huge pages, rounds inward */
 void os_collapse(void *start, size_t size);
+/* Takes huge pages apart that begin or end in or around the range; contents stay.  Some 200 us for each. */
+void os_split(void *start, size_t size);
 
 /* Figures, bytes; each may be read at any time without a lock. */
 size_t os_mapped(enum os_class class);

@@ -15,6 +15,7 @@
 #include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
@@ -527,6 +528,42 @@ static void names_in_maps(void **state)
     os_free(heap, block, OS_HEAP, block, block);
 }
 
+static unsigned long vmstat(const char *name)
+{
+    FILE *file = fopen("/proc/vmstat", "r");
+    char line[128];
+    unsigned long value = 0;
+    while (file != NULL && fgets(line, sizeof line, file) != NULL)
+        if (strncmp(line, name, strlen(name)) == 0 && line[strlen(name)] == ' ')
+            value = strtoul(line + strlen(name), NULL, 10);
+    if (file != NULL)
+        fclose(file);
+    return value;
+}
+
+/* SC-4, PC-12: what is given back of a huge page is free at once, since the page is taken apart before. */
+static void parts_of_huge_pages(void **state)
+{
+    const size_t huge = (size_t)2 << 20;
+    size_t n = 16, kept = n * huge;
+    (void)state;
+    unsigned long before = vmstat("thp_fault_alloc");
+    char *p = os_reserve_aligned(NULL, &kept, huge);
+    assert_int_equal(os_map(p, n * huge, OS_HEAP, NULL), 0);
+    assert_int_equal(os_used(p, n * huge, n * huge), 0);
+    os_huge(p, n * huge);
+    memset(p, 3, n * huge);
+    bool all_huge = vmstat("thp_fault_alloc") >= before + n;
+    unsigned long split = vmstat("thp_split_page") + vmstat("thp_split_page_failed");
+    for (size_t i = 0; i < n; i++)
+        os_split(p + i * huge + block, block);
+    for (size_t i = 0; i < n * huge; i += 512)
+        assert_int_equal(p[i], 3);
+    if (all_huge) /* there may be none, or no memory in one piece */
+        assert_true(vmstat("thp_split_page") + vmstat("thp_split_page_failed") >= split + n);
+    os_free(p, kept, OS_HEAP, n * huge, n * huge);
+}
+
 /* OS-17: inward to whole huge pages, nothing when none is left; disablethp=1 for the heap. */
 static void huge_pages(void **state)
 {
@@ -586,6 +623,7 @@ int main(void)
 #endif
         TEST(names_in_maps),
         TEST(huge_pages),
+        TEST(parts_of_huge_pages),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
