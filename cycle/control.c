@@ -75,6 +75,9 @@ void control_pause_point(void)
 {
     if (limiting_due(os_now()))
         limiting_look(false);
+    /* With the limiter on nobody assists or waits. */
+    if (atomic_load_explicit(&sweep_waiters, memory_order_relaxed) != 0 || limiting())
+        mark_hurry(MARK_WAITED_FOR);
     if (LIKELY(atomic_load_explicit(&fork_waits, memory_order_acquire) == 0))
         return;
     if (mutator_holds()) /* the forking thread may be among the held: it could not come to us */
@@ -374,7 +377,7 @@ static void wait_for_the_others(size_t bytes)
     } while (now < until);
     if (now == began)
         return;
-    mark_hurry();
+    mark_hurry(MARK_WAITED_FOR);
     os_count(OS_COUNT_held_ns, now - began);
     os_events.pause(OS_PAUSE_assist, now - began, 0);
 }
@@ -407,7 +410,7 @@ static void assist(struct thread *self, size_t bytes)
         self->assist_debt = done == 0 ? 0 : DEBT_MOST;
     if (done == 0)
         return;
-    mark_hurry();
+    mark_hurry(MARK_ASSISTED);
     cpu = os_thread_cpu() - cpu;
     os_count(OS_COUNT_assists, 1);
     os_count(OS_COUNT_assist_ns, cpu);

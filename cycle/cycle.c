@@ -187,7 +187,7 @@ static void end_held(struct run *run)
 {
     if (os_debug.autoroots)
         mark_autoroots_again();
-    mark_hurry();
+    mark_hurry(MARK_WAITED_FOR);
     mark_wait_idle(true);
     atomic_store_explicit(&work_round, ROUND_CLOSED, memory_order_seq_cst);
     if ((os_debug.checkmark || run->request->verify) && cycle_verify != NULL) {
@@ -384,6 +384,8 @@ void cycle_run(struct cycle_request *request)
     run.armed = os_now();
     control_cycle_began(cycle_number());
     uint64_t root_bytes = roots(request->periodic);
+    if (run.world_stopped)
+        mark_hurry(MARK_WAITED_FOR);
     enter_step(STEP_MARK);
     bool held = rescan(&run);
     HOOK(CLOSED, NULL);

@@ -12,7 +12,8 @@
  * Allocations (SC-4) look at two words when they leave their slow path, outside sections.  Beyond the limit a
  * thread gives back what it has just taken, of any chunk, so that the overage cannot grow as long as there is
  * something free; and more for at most a slice of 100 us, in steps of one madvise each in a section of its
- * own.  What was taken came out of memory that is not there until it is touched, and that is after this.
+ * own.  As long as that has not taken a millisecond, huge pages are taken apart before parts of them go
+ * (heap_split_next), each of which may take 200 us: past the limit, what stays charged may kill the process.  What was taken came out of memory that is not there until it is touched, and that is after this.
  * With the limiter on nobody waits for memory at the limit (PC-14).  After growth a thread gives
  * back at most as much as the heap grew by, if more is retained than the goal allows.
  *
@@ -32,7 +33,7 @@
 #include <signal.h>
 #include <unistd.h>
 
-static const uint64_t slice_ns = 100 * 1000, sweep_wait_ns = 10 * 1000 * 1000;
+static const uint64_t slice_ns = 100 * 1000, split_ns = 1000 * 1000, sweep_wait_ns = 10 * 1000 * 1000;
 static const uint64_t trace_ns = 1000 * 1000 * 1000;
 
 /* Why the thread sleeps: only the first is woken by allocations. */
@@ -132,6 +133,8 @@ static uint64_t release(enum heap_release way, enum heap_release last, uint64_t 
     uint64_t began = os_now(), cpu = os_thread_cpu(), done = 0;
     while (done < most && (done < least || os_now() - began < slice_ns)) {
         bool more;
+        if (least != 0 && os_now() - began < split_ns)
+            heap_split_next(way);
         done += heap_release_some(way, most - done, &more);
         if (!more && way++ == last)
             break;
@@ -176,6 +179,7 @@ static enum heap_release background_way; /* the thread's */
 
 static size_t release_step(uint64_t most, bool *more)
 {
+    heap_split_next(background_way);
     size_t bytes = heap_release_some(background_way, most, more);
     if (!*more && background_way < HEAP_RELEASE_PAGES) {
         background_way++;

@@ -35,6 +35,7 @@
 #include "foreign/index.h"
 #include "heap/slots.h"
 #include "inspect/gauges.h"
+#include "mark/mark.h"
 #include "mutator/mutator.h"
 #include "os/thread.h"
 #include "sweep/cleanups.h"
@@ -533,8 +534,10 @@ bool grey_foreign_release(grey_foreign handle)
     if (!won)
         return false;
     /* FR-39: outside the section, and for nothing but a piece. */
-    for (unsigned n = 0; atomic_load_explicit(&region->scanners, memory_order_seq_cst) != 0;)
+    for (unsigned n = 0; atomic_load_explicit(&region->scanners, memory_order_seq_cst) != 0;) {
+        mark_hurry(MARK_WAITED_FOR);
         os_pause(&n);
+    }
     thread_enter(self);
     drop_hold(region);
     thread_leave(self);

@@ -262,6 +262,9 @@ enum heap_release {
 /* Gives back about `most` bytes, by at most one madvise of at most 2 MiB, from the highest address; returns
  * bytes.  *more: whether there may be others; 0 bytes with more to come: ask again.  A section of its own. */
 size_t heap_release_some(enum heap_release way, size_t most, bool *more);
+/* If what heap_release_some gives back next is a part of a huge page, that is taken apart first: else the part
+ * stays charged to the process's cgroup.  Up to some 200 us, but no lock is held meanwhile.  A section of its own. */
+void heap_split_next(enum heap_release way);
 /* Gives free pages back to the system; returns bytes. */
 size_t heap_release_free(void);
 /* Which chunks are dense is found out anew (SC-5): a cycle is over, and its sweep.  The scavenger's thread. */

@@ -574,8 +574,11 @@ static size_t release_one(enum heap_release way, size_t most)
 
 /* If a part of a block is next, its huge page is taken apart before; not under the lock, because it takes long.
  * The part may be taken meanwhile, which does no harm. */
-static void split_next(struct thread *self, enum heap_release way)
+void pages_split_next(enum heap_release way)
 {
+    struct thread *self = thread_self();
+    if (way == HEAP_RELEASE_BLOCKS || os_debug.disablethp)
+        return;
     if (self != NULL)
         thread_enter(self);
     os_lock(&pages_lock);
@@ -592,8 +595,6 @@ size_t pages_release_some(enum heap_release way, size_t most, bool *more)
 {
     struct thread *self = thread_self();
     size_t bytes = 0;
-    if (most != 0 && way != HEAP_RELEASE_BLOCKS && !os_debug.disablethp)
-        split_next(self, way);
     if (self != NULL)
         thread_enter(self);
     os_lock(&pages_lock);
@@ -609,8 +610,10 @@ size_t pages_release_some(enum heap_release way, size_t most, bool *more)
 size_t pages_release(void)
 {
     size_t bytes = 0;
-    for (bool more = true; more;)
+    for (bool more = true; more;) {
+        pages_split_next(HEAP_RELEASE_ALL);
         bytes += pages_release_some(HEAP_RELEASE_ALL, SIZE_MAX, &more);
+    }
     return bytes;
 }
 

@@ -15,6 +15,7 @@ size_t pages_alloc_some(size_t n, uint32_t *pages, uint32_t *dirty);
 void pages_free(size_t first, size_t n);
 /* One step (heap_release_some).  All of it, in such steps. */
 size_t pages_release_some(enum heap_release way, size_t most, bool *more);
+void pages_split_next(enum heap_release way); /* heap_split_next */
 size_t pages_release(void);
 void pages_note_density(void);
 uint64_t pages_take_growth(void);

@@ -23,9 +23,10 @@ void mark_shutdown(void);
 size_t mark_begin(bool periodic);
 /* Until nothing is pending and no copy is untested, testing copies meanwhile. */
 void mark_wait_idle(bool help); /* help: the collector traces too, for the few greys of a round */
-/* A thread of the program is made to wait: until this cycle's marking ends the collector helps without end, and
- * the fractional worker doesn't keep to its share. */
-void mark_hurry(void);
+/* Until this cycle's marking ends the fractional worker doesn't keep to its share, and the collector helps without
+ * end, after the first round; if somebody waits, from now on, but with exactly so many workers (benchmarks). */
+enum mark_hurry { MARK_AT_LEISURE, MARK_ASSISTED, MARK_WAITED_FOR };
+void mark_hurry(enum mark_hurry why);
 bool mark_idle(void);
 /* From now on in this cycle only workers of normal priority, unless there are none: what is left is little,
  * and the end must not wait for a nice-19 worker that was switched away with some of it. */
@@ -56,6 +57,7 @@ void mark_walk_kept_copies(void (*fn)(uintptr_t word, void *arg), void *arg);
 struct mark_workers {
     unsigned dedicated, idle;
     double fractional;
+    bool exact; /* as many as workers=N says */
 };
 struct mark_workers mark_workers_plan(unsigned processors, unsigned exactly);
 int mark_workers_start(struct mark_workers plan);

@@ -75,6 +75,7 @@ int grey_root_add(void *start, size_t size)
 /* Waits, outside sections, until no worker is inside the root. */
 static void wait_for_scanner(struct thread *self, const struct grey_root_ *root)
 {
+    mark_hurry(MARK_WAITED_FOR);
     for (unsigned n = 0;; os_pause(&n)) {
         if (self != NULL)
             thread_enter(self);

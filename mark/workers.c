@@ -2,7 +2,7 @@
  *
  * Background workers use a quarter of the processors (MK-18): so many dedicated ones, or fewer and one
  * fractional worker that runs in slices and sleeps in between.  Further workers run at nice 19 in slices of
- * 1 ms and stop at the first involuntary switch, so they only take time that nobody wants; they hold
+ * 1 ms and sleep when they were switched away for good, so they only take time that nobody wants; they hold
  * nothing while they sleep and never scan what somebody may be waiting for (registered roots).
  *
  * Everyone who traces is counted in `inside` while he does.  Who comes looks at the gate after he was
@@ -43,7 +43,8 @@ static struct worker workers[WORKERS_MAX];
 static unsigned n_workers;
 static double fraction;
 static _Atomic uint32_t stopping, parked, inside, no_idle_workers;
-static _Atomic uint32_t hurry;      /* a thread of the program had to wait: nobody who marks holds back */
+static _Atomic uint32_t hurry; /* enum mark_hurry, of this cycle; relaxed: it only says how hard to work */
+static bool exact;
 static _Atomic uint64_t mark_began; /* os_now() when this cycle's gate opened */
 static void (*pause_point)(void);
 static struct tracer *collector_tracer, *assist_tracers[ASSISTS_MAX];
@@ -160,13 +161,13 @@ static void keep_to_share(uint64_t cpu)
     }
     used += cpu;
     uint64_t due = (uint64_t)((double)used / fraction), elapsed = os_now() - began;
-    if (due > elapsed && !atomic_load_explicit(&hurry, memory_order_relaxed))
+    if (due > elapsed && atomic_load_explicit(&hurry, memory_order_relaxed) == MARK_AT_LEISURE)
         sleep_ns(due - elapsed < yield_ns ? due - elapsed : yield_ns);
 }
 
-static void keep_out_of_the_way(struct worker *worker, uint64_t away)
+static void keep_out_of_the_way(struct worker *worker, uint64_t wall, uint64_t cpu)
 {
-    if (away < away_ns) {
+    if (wall < cpu + away_ns) {
         worker->yield = worker->yield > 2 * yield_ns ? worker->yield - yield_ns : yield_ns;
         return;
     }
@@ -191,7 +192,7 @@ static bool run_slice(struct worker *worker)
     if (worker->kind == FRACTIONAL && any)
         keep_to_share(cpu);
     if (worker->kind == IDLE && any)
-        keep_out_of_the_way(worker, os_now() - wall - cpu);
+        keep_out_of_the_way(worker, os_now() - wall, cpu);
     return any;
 }
 
@@ -209,9 +210,10 @@ static void *worker_main(void *arg)
 
 struct mark_workers mark_workers_plan(unsigned processors, unsigned exactly)
 {
-    struct mark_workers plan = {0, 0, 0};
+    struct mark_workers plan = {0};
     if (exactly != 0) {
         plan.dedicated = exactly;
+        plan.exact = true;
         return plan;
     }
     double share = 0.25 * processors;
@@ -253,6 +255,7 @@ int mark_workers_start(struct mark_workers plan)
     atomic_store(&stopping, 0);
     atomic_store(&parked, 0);
     fraction = plan.fractional;
+    exact = plan.exact;
     int error = 0;
     for (unsigned i = 0; i < plan.dedicated && error == 0; i++)
         error = start_one(DEDICATED);
@@ -321,7 +324,7 @@ size_t mark_begin(bool periodic)
     atomic_store(&mark_scanned, 0);
     atomic_store(&mark_credit, 0);
     atomic_store(&mark_tracer_bytes, 0);
-    atomic_store(&hurry, 0);
+    atomic_store(&hurry, MARK_AT_LEISURE);
     /* A periodic cycle has time (MK-18). */
     atomic_store(&no_idle_workers, 0);
     if (periodic)
@@ -389,15 +392,19 @@ static bool recover_overflow(void)
 
 void mark_set_pause_point(void (*fn)(void)) { pause_point = fn; }
 
-void mark_hurry(void)
+void mark_hurry(enum mark_hurry why)
 {
-    if (!atomic_load_explicit(&hurry, memory_order_relaxed)) /* a line that is read by all who wait */
-        atomic_store_explicit(&hurry, 1, memory_order_relaxed);
+    if (atomic_load_explicit(&hurry, memory_order_relaxed) < why) /* many may come, and read only */
+        atomic_store_explicit(&hurry, why, memory_order_relaxed);
 }
 
-static bool may_help(unsigned slices)
+/* help: it is for the collector to help, at least a little. */
+static bool may_help(bool help, unsigned slices)
 {
-    return slices < HELP_MOST || n_workers == 0 || atomic_load_explicit(&hurry, memory_order_relaxed);
+    uint32_t now = atomic_load_explicit(&hurry, memory_order_relaxed);
+    if (n_workers == 0)
+        return true;
+    return help ? slices < HELP_MOST || now != MARK_AT_LEISURE : now == MARK_WAITED_FOR && !exact;
 }
 
 static bool help_out(void)
@@ -417,10 +424,13 @@ void mark_wait_idle(bool help)
         uint32_t signal = atomic_load_explicit(&work_signal, memory_order_acquire);
         if (mark_test_copies() || recover_overflow())
             continue;
-        if ((help || n_workers == 0) && may_help(helped)) {
+        if (may_help(help, helped)) {
             helped++;
-            if (help_out())
+            if (help_out()) {
+                if (pause_point != NULL)
+                    pause_point();
                 continue;
+            }
         }
         if (!mark_idle())
             os_wait(&work_signal, signal, 200 * 1000);

@@ -6,9 +6,15 @@
 #include "support_child.h"
 #include "support_heap.h"
 
+#include <errno.h>
+#include <linux/filter.h>
+#include <linux/membarrier.h>
+#include <linux/seccomp.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 struct node {
@@ -218,6 +224,65 @@ static void collected_from_many_threads(void **unused)
     assert_in_range(after.forced_cycles - before.forced_cycles, 10, 10 * THREADS + 1);
 }
 
+/* ---- a kernel that changes its mind ---------------------------------------------------------------------- */
+
+static bool filter_membarrier(void)
+{
+    struct sock_filter program[] = {
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_membarrier, 0, 1),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | ENOMEM),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+    };
+    struct sock_fprog filter = {sizeof program / sizeof program[0], program};
+    return prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0 &&
+           syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, SECCOMP_FILTER_FLAG_TSYNC, &filter) == 0;
+}
+
+static _Atomic bool refused_enough;
+
+static void *allocate_meanwhile(void *unused)
+{
+    while (!refused_enough)
+        check(build(3, &(uint64_t){0}));
+    return unused;
+}
+
+static void *compute_meanwhile(void *unused)
+{
+    while (!refused_enough)
+        ;
+    return unused;
+}
+
+/* From one cycle to the next membarrier is refused, to all threads: each FENCE is a handshake then. */
+static void membarrier_is_refused(void)
+{
+    uint64_t count = build_forest();
+    pthread_t threads[2];
+    CHILD_CHECK(grey_thread_create(&threads[0], NULL, allocate_meanwhile, NULL) == 0);
+    CHILD_CHECK(grey_thread_create(&threads[1], NULL, compute_meanwhile, NULL) == 0);
+    grey_collect();
+    if (filter_membarrier()) { /* else filters are not for us here */
+        CHILD_CHECK(syscall(SYS_membarrier, MEMBARRIER_CMD_QUERY, 0, 0) == -1 && errno == ENOMEM);
+        struct grey_stats before = heap_figures();
+        for (int i = 0; i < 5; i++)
+            grey_collect();
+        heap_reuse_free_memory();
+        CHILD_CHECK(heap_figures().cycles >= before.cycles + 5);
+        CHILD_CHECK(check_forest() == count);
+    }
+    refused_enough = true;
+    for (int i = 0; i < 2; i++)
+        CHILD_CHECK(grey_thread_join(threads[i], NULL) == 0);
+}
+
+static void goes_on_without_membarrier(void **unused)
+{
+    (void)unused;
+    child_passes("membarrier_is_refused", NULL);
+}
+
 static bool wait_for_cycles(uint64_t number)
 {
     for (int i = 0; i < 2000; i++) {
@@ -341,8 +406,11 @@ static void trimmed(void **unused)
     }
 }
 
-int main(void)
+static const struct child_case cases[] = {{"membarrier_is_refused", membarrier_is_refused}};
+
+int main(int argc, char **argv)
 {
+    CHILD_MAIN(argc, argv, cases);
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(trees_live_and_die),
         cmocka_unit_test(kept_by_stack_words),
@@ -350,6 +418,7 @@ int main(void)
         cmocka_unit_test(not_kept_from_elsewhere),
         cmocka_unit_test(kept_alive),
         cmocka_unit_test(collected_from_many_threads),
+        cmocka_unit_test(goes_on_without_membarrier),
         cmocka_unit_test(started_and_not_waited_for),
         cmocka_unit_test(percent_round_trips),
         cmocka_unit_test(off_means_off),

@@ -19,6 +19,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 enum { MILLISECOND = 1000000 };
@@ -172,19 +173,25 @@ static void pause_ends_up_sleeping(void **state)
 }
 
 /* A thread of ours gives way, and stays as nice as it was; where the program chose a policy it keeps that. */
+struct way {
+    int before, asked, after;                   /* nice */
+    int policy, nice, at_batch, at_idle, error; /* what came of it */
+};
 static void *give_way(void *arg)
 {
     struct sched_param none = {0};
-    const int *wanted = arg; /* nice before, nice asked for, nice after */
-    assert_int_equal(setpriority(PRIO_PROCESS, 0, wanted[0]), 0);
+    struct way *way = arg;
+    setpriority(PRIO_PROCESS, 0, way->before);
     errno = E2BIG;
-    os_give_way(wanted[1]);
-    assert_int_equal(errno, E2BIG);
-    assert_int_equal(sched_getscheduler(0), SCHED_BATCH);
-    assert_int_equal(getpriority(PRIO_PROCESS, 0), wanted[2]);
-    assert_int_equal(sched_setscheduler(0, SCHED_IDLE, &none), 0);
-    os_give_way(wanted[1]);
-    assert_int_equal(sched_getscheduler(0), SCHED_IDLE);
+    os_give_way(way->asked);
+    way->error = errno;
+    way->policy = sched_getscheduler(0);
+    way->nice = getpriority(PRIO_PROCESS, 0);
+    os_give_way(19);
+    way->at_batch = getpriority(PRIO_PROCESS, 0);
+    sched_setscheduler(0, SCHED_IDLE, &none);
+    os_give_way(19);
+    way->at_idle = sched_getscheduler(0);
     return NULL;
 }
 
@@ -194,11 +201,18 @@ static void threads_of_ours_give_way(void **state)
     int now = getpriority(PRIO_PROCESS, 0);
     if (sched_getscheduler(0) != SCHED_OTHER || now > 10)
         skip();
-    int cases[][3] = {{now, now, now}, {now, 19, 19}, {now + 5, now, now + 5}};
+    struct way ways[] = {
+        {now, now, now, 0, 0, 0, 0, 0}, {now, 19, 19, 0, 0, 0, 0, 0}, {now + 5, now, now + 5, 0, 0, 0, 0, 0}};
     for (int i = 0; i < 3; i++) {
         pthread_t thread;
-        assert_int_equal(pthread_create(&thread, NULL, give_way, cases[i]), 0);
+        assert_int_equal(pthread_create(&thread, NULL, give_way, &ways[i]), 0);
         assert_int_equal(pthread_join(thread, NULL), 0);
+        assert_int_equal(ways[i].error, E2BIG);
+        assert_int_equal(ways[i].nice, ways[i].after);
+        assert_int_equal(ways[i].at_batch, 19);
+        assert_int_equal(ways[i].at_idle, SCHED_IDLE);
+        if (syscall(SYS_sched_setattr, 0, NULL, 0) == -1 && errno == EINVAL) /* it is there */
+            assert_int_equal(ways[i].policy, SCHED_BATCH);
     }
 }
 
