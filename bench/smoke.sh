@@ -9,7 +9,7 @@ if [ $# -ne 1 ]; then
     echo "usage: $0 BUILD_DIR" >&2
     exit 2
 fi
-for workload in binary_trees graph cache burst churn fragments handoff threads growth store handshake alloc index death \
+for workload in binary_trees graph cache burst churn fragments footprint handoff threads growth store handshake alloc index death \
     arena pin scan; do
     if [ ! -x "$1/bench/${workload}_grey" ]; then
         echo "smoke.sh: $1/bench/${workload}_grey wasn't built" >&2

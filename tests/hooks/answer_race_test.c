@@ -13,6 +13,7 @@
 
 enum { LENGTH = 50 };
 static _Atomic uintptr_t racer; /* the thread block */
+static _Atomic bool holding;    /* the second thread has its list, and no signal reaches it */
 
 static int stay(void *unused)
 {
@@ -42,6 +43,7 @@ static void hold_silently(void)
     sigset_t set;
     sigfillset(&set);
     pthread_sigmask(SIG_BLOCK, &set, NULL);
+    atomic_store(&holding, true);
     stage_await(5); /* no poll: the cycle waits for this one */
     pthread_sigmask(SIG_UNBLOCK, &set, NULL);
     cells_check(list, LENGTH);
@@ -54,7 +56,7 @@ static void counted_once(void **unused)
     (void)unused;
     hooks_up("clobberfree=1");
     pthread_t first = actor_start(race), second = actor_start(hold_silently);
-    while (atomic_load(&racer) == 0)
+    while (atomic_load(&racer) == 0 || !atomic_load(&holding))
         usleep(1000);
     HOOKS_CHECK(stage_within(1, 5000));
     int stop = stop_at(OS_HOOK_ANSWER_FOR, (void *)atomic_load(&racer));
