@@ -13,7 +13,8 @@
  * thread gives back what it has just taken, of any chunk, so that the overage cannot grow as long as there is
  * something free; and more for at most a slice of 100 us, in steps of one madvise each in a section of its
  * own.  As long as that has not taken a millisecond, huge pages are taken apart before parts of them go
- * (heap_split_next), each of which may take 200 us: past the limit, what stays charged may kill the process.  What was taken came out of memory that is not there until it is touched, and that is after this.
+ * (heap_split_next), each of which may take 200 us: past the limit, what stays charged may kill the process.
+ * What was taken came out of memory that is not there until it is touched, and that is after this.
  * With the limiter on nobody waits for memory at the limit (PC-14).  After growth a thread gives
  * back at most as much as the heap grew by, if more is retained than the goal allows.
  *
