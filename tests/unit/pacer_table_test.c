@@ -3,7 +3,7 @@
  *
  * 50 to 100 cycles on 8 processors, all of them simulated (pacer_model.h).  A load is what the program does
  * in cycle i; a check looks at all cycles up to n.  Where rates are random each workload runs with many
- * seeds. Requirements: PC-1 .. PC-5, PC-7, PC-11.
+ * seeds, the same every time (GREY_TEST_SEED for others). Requirements: PC-1 .. PC-5, PC-7, PC-11.
  */
 #include "pacer_model.h"
 
@@ -339,6 +339,10 @@ static void run(void **state)
 
 int main(void)
 {
+    /* The bounds are the reference's, which runs each workload with one seed.  That of heavy jitter compares one random
+     * cycle with another, and is missed by up to 0.008 by one series in 15,000; so the seed is given here.
+     * Random loads with bounds that hold for all of them: pacer_random_test. */
+    setenv("GREY_TEST_SEED", "1", 0);
     struct CMUnitTest tests[WORKLOADS];
     random_begin();
     for (int i = 0; i < WORKLOADS; i++)
