@@ -32,8 +32,7 @@
     X(arenafault, -1, 0, 1, "say which arena an access to freed memory was in; -1: unless SIGSEGV is taken") \
     X(pinleak, 1, 0, 2, "a lost pinner's pins are dropped; 1: with a warning; 2: die")                       \
     X(balance, 0, 0, 1, "the goal by the square-root rule of MemBalancer; GREY_GC scales it")                \
-    X(workers, 0, 0, 256,                                                                                    \
-      "mark workers, and the collector doesn't help with what roots lead to; 0: by GREY_PROCS")              \
+    X(workers, 0, 0, 256, "mark workers, without the collector's help; 0: by GREY_PROCS")                    \
     X(simd, 2, 0, 2, "kernels may use 1: AVX2, 2: AVX-512 as well, where there is such a thing; 0: neither")
 struct os_debug {
 #define X(name, standard, low, high, help) int name;
