@@ -1,9 +1,9 @@
 /* footprint.c -- how much memory a byte of the program's takes.
  *
- * 1 GiB (--mib N) of objects of random sizes, half of them leaf objects, all alive, in a table; 16 to 512 bytes, or 1 to 32
- * KiB.  Then what is resident by the bytes that were asked for; the table and what was resident before don't count.  Grey's
- * own figures tell where the rest goes: records and bits by all that is mapped and not given back, and the part of
- * the spans that nobody asked for (cells larger than their objects, and cells that nobody has).
+ * 1 GiB (--mib N) of objects of random sizes, half of them leaf objects, all alive, in a table; 16 to 512 bytes,
+ * or 1 to 32 KiB.  Then what is resident by the bytes that were asked for; the table and what was resident before
+ * don't count.  Grey's own figures tell where the rest goes: records and bits by all that is mapped and not given
+ * back, and the part of the spans that nobody asked for (cells larger than their objects, and cells nobody has).
  *
  * A heap that only grew: what fragmentation takes in the long run is not in it (fragments.c).
  */
