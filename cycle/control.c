@@ -173,6 +173,8 @@ static int start_threads(void)
             error = sweep_thread_start();
         if (error == 0)
             error = scavenging_start();
+        if (error == 0)
+            error = prefault_start();
         sigset_t all, old;
         sigfillset(&all);
         sigdelset(&all, SIGSEGV); /* mutator_block_signal */
@@ -182,6 +184,7 @@ static int start_threads(void)
         pthread_sigmask(SIG_SETMASK, &old, NULL);
         atomic_store(&threads_up, error == 0);
         if (error != 0) {
+            prefault_stop();
             scavenging_stop();
             sweep_thread_stop();
             mark_workers_stop();
@@ -231,6 +234,7 @@ static int join_threads(void *unused)
     pthread_join(collector, NULL);
     mark_workers_stop();
     sweep_thread_stop();
+    prefault_stop();
     scavenging_stop();
     return 0;
 }
@@ -438,6 +442,7 @@ void control_allocated(struct thread *self, size_t bytes)
 {
     self->slow_paths++;
     scavenging_allocated(bytes);
+    prefault_allocated();
     bool marking = __atomic_load_n(&grey_phase_, __ATOMIC_RELAXED) != 0;
     if (os_debug.gcstress != 0 && self->slow_paths % (uint64_t)os_debug.gcstress == 0 && !marking)
         ask_for_cycle_after(cycle_number());

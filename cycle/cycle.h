@@ -7,6 +7,7 @@
  *     pacer.c     goal, trigger, runway, assist ratio
  *     limiter.c   when assists stop; limiting.c keeps it up to date
  *     scavenger.c how much free memory to give back, and how fast; scavenging.c gives it back
+ *     prefault.c  touches free memory ahead of its use
  *
  * May call all rooms but inspect/, which it reaches through events and calls set at start.
  */
@@ -78,6 +79,17 @@ void scavenging_plan(uint64_t goal, size_t memory_limit);
 void scavenging_wake(bool cycle_ended);
 void scavenging_allocated(size_t bytes); /* SC-4; outside sections */
 void scavenging_release_all(void);       /* SC-7; outside sections */
+
+bool scavenging_has_room(uint64_t bytes); /* within both goals, if the heap retained so much more */
+
+/* ---- prefault.c ------------------------------------------------------------------------------------------- */
+
+int prefault_start(void); /* its thread */
+void prefault_stop(void);
+void prefault_park(void); /* fork */
+void prefault_unpark(void);
+void prefault_fork_child(void);
+void prefault_allocated(void); /* outside sections */
 
 /* ---- start.c ---------------------------------------------------------------------------------------------- */
 

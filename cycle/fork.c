@@ -1,7 +1,7 @@
 /* cycle/fork.c -- fork at any moment (docs/protocol.md 9; ER-7).
  *
  * prepare: the collector stands at a pause point, at which nobody is held; the gate closes (nobody enters
- * a section), FENCE, nobody else is in a section; workers, sweeper and scavenger stand between two pieces of work;
+ * a section), FENCE, nobody else is in a section; workers, sweeper, scavenger and prefaulter stand between two pieces of work;
  * then the library's locks that threads outside sections may hold, in rank order.  The forking thread
  * answers handshakes while it waits, by polling, since it may block all signals; so do threads that wait at
  * the gate: a collector that waits for answers comes to its pause point.
@@ -38,6 +38,7 @@ static void prepare(void)
     mark_workers_park();
     sweep_park();
     scavenging_park();
+    prefault_park();
     HOOK(FORK_PREPARE, NULL);
     control_fork_lock();
     mutator_fork_lock();
@@ -49,6 +50,7 @@ static void parent(void)
     if (prepared) {
         roots_unlock();
         mutator_fork_parent();
+        prefault_unpark();
         scavenging_unpark();
         sweep_unpark();
         mark_workers_unpark();
@@ -69,6 +71,7 @@ static void child(void)
     mark_fork_child();
     sweep_fork_child();
     scavenging_fork_child();
+    prefault_fork_child();
     outside_fork_child();
     foreign_fork_child();
     arena_fork_child();

@@ -28,7 +28,7 @@ bool limiting_due(uint64_t now)
 }
 
 /* own: processor time of everything that collects; all: of the process.  What idle workers take nobody else
- * wanted, and what scavenging takes no cycle will make good, so both are own time and yet not held against the
+ * wanted, and what scavenging and prefaulting take no cycle will make good, so both are own time and yet not held against the
  * collector. */
 static struct limiter_reading read_times(uint64_t *own, uint64_t *all)
 {
@@ -37,7 +37,7 @@ static struct limiter_reading read_times(uint64_t *own, uint64_t *all)
     reading.collector = os_counter_read(OS_COUNT_worker_ns) + os_counter_read(OS_COUNT_assist_ns) +
                         os_counter_read(OS_COUNT_handshake_ns) + os_counter_read(OS_COUNT_sweep_ns);
     *own = reading.collector + reading.idle_workers + os_counter_read(OS_COUNT_scavenge_ns) +
-           os_counter_read(OS_COUNT_scavenge_assist_ns);
+           os_counter_read(OS_COUNT_scavenge_assist_ns) + os_counter_read(OS_COUNT_prefault_ns);
     *all = os_process_cpu();
     uint64_t used = *all - all_at_start, by_us = *own - own_at_start;
     reading.program = used > by_us ? used - by_us : 0;

@@ -11,7 +11,7 @@
 
 static const double start_ratio = 0.001, least_ratio = 0.001, most_ratio = 1;
 static const double gain = 1.0 / 3, integral_ns = 200e6; /* a period as long as this counts in full */
-static const uint64_t least_due = 64 << 10;
+static const uint64_t least_due = 64 << 10, most_ahead = 32 << 20;
 
 /* ---- goals --------------------------------------------------------------------------------------------- */
 
@@ -26,6 +26,14 @@ uint64_t scavenger_retained_goal(uint64_t in_use, uint64_t goal, uint64_t last_g
 }
 
 uint64_t scavenger_ready_goal(size_t limit) { return limit == SIZE_MAX ? UINT64_MAX : limit / 20 * 19; }
+
+/* A thirty-second of the heap is a third of what may be retained beyond it.  32 MiB last for 30 ms where a GB is
+ * allocated in each second, in which a huge page of 5 ms (pages.c) comes six times. */
+uint64_t scavenger_ahead(uint64_t in_use)
+{
+    uint64_t ahead = in_use / 32;
+    return ahead < SCAVENGER_AHEAD_STEP ? 0 : ahead < most_ahead ? ahead : most_ahead;
+}
 
 uint64_t scavenger_due(const struct scavenger_goals *goals, uint64_t retained, uint64_t ready)
 {

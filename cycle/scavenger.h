@@ -19,7 +19,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define SCAVENGER_SHARE 0.01 /* of one processor */
+#define SCAVENGER_SHARE 0.01                     /* of one processor */
+#define SCAVENGER_AHEAD_STEP ((uint64_t)2 << 20) /* a huge page */
 #define SCAVENGER_LEAST_NS ((uint64_t)1000 * 1000)
 
 /* ---- goals --------------------------------------------------------------------------------------------- */
@@ -29,6 +30,9 @@
 uint64_t scavenger_retained_goal(uint64_t in_use, uint64_t goal, uint64_t last_goal);
 /* SC-3; UINT64_MAX for a limit of SIZE_MAX. */
 uint64_t scavenger_ready_goal(size_t limit);
+
+/* SC-11: free bytes that are to have memory, for a heap with so many in use; 0, or at least SCAVENGER_AHEAD_STEP. */
+uint64_t scavenger_ahead(uint64_t in_use);
 
 struct scavenger_goals {
     uint64_t retained, ready; /* UINT64_MAX: none */

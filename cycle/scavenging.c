@@ -28,6 +28,7 @@
 #include "mutator/mutator.h"
 #include "os/events.h"
 #include "os/options.h"
+#include "os/turnstile.h"
 #include "sweep/sweep.h"
 
 #include <errno.h>
@@ -48,7 +49,8 @@ static bool had_cycle;                      /* the same */
 static _Atomic uint32_t bell;   /* the thread sleeps on it */
 static _Atomic uint32_t asleep; /* why */
 static _Atomic uint32_t cycles; /* that have ended */
-static _Atomic uint32_t stopping, parked, inside;
+static _Atomic uint32_t stopping;
+static struct os_turnstile turnstile;
 static _Atomic uint64_t eager_bytes; /* since the last line of scavtrace */
 static pthread_t scavenger;
 static bool running;
@@ -85,6 +87,13 @@ void scavenging_wake(bool cycle_ended)
 }
 
 static uint64_t retained_now(void) { return heap_in_use_bytes() + heap_free_bytes(); }
+
+bool scavenging_has_room(uint64_t bytes)
+{
+    uint64_t retained = atomic_load_explicit(&retained_goal, memory_order_relaxed);
+    uint64_t ready = atomic_load_explicit(&ready_goal, memory_order_relaxed);
+    return retained_now() + bytes <= retained && os_mapped_ready() + bytes <= ready;
+}
 
 static uint64_t due_now(void)
 {
@@ -191,8 +200,7 @@ static size_t release_step(uint64_t most, bool *more)
 
 static bool is_stopping(void)
 {
-    return atomic_load_explicit(&stopping, memory_order_acquire) ||
-           atomic_load_explicit(&parked, memory_order_seq_cst);
+    return atomic_load_explicit(&stopping, memory_order_acquire) || os_turnstile_closed(&turnstile);
 }
 
 static void nap(uint64_t ns)
@@ -206,18 +214,6 @@ static void nap(uint64_t ns)
         os_wait(&bell, seen, until - now);
     }
 }
-
-/* Between these the thread may take the page allocator's lock.  Counted before the look at the flag: pairs
- * with scavenging_park. */
-static bool enter(void)
-{
-    atomic_fetch_add_explicit(&inside, 1, memory_order_seq_cst);
-    if (!atomic_load_explicit(&parked, memory_order_seq_cst))
-        return true;
-    atomic_fetch_sub_explicit(&inside, 1, memory_order_release);
-    return false;
-}
-static void leave(void) { atomic_fetch_sub_explicit(&inside, 1, memory_order_release); }
 
 struct background {
     struct scavenger_pace pace;
@@ -253,11 +249,11 @@ static uint32_t keep_to_goals(struct background *b)
     static const struct scavenger_calls calls = {os_thread_cpu, due_now, release_step, is_stopping};
     background_way = HEAP_RELEASE_BLOCKS;
     for (;;) {
-        if (!enter())
+        if (!os_turnstile_enter(&turnstile))
             return NOTHING_LEFT; /* the end of the fork rings */
         bool noted = take_note(b);
         struct scavenger_work work = noted ? scavenger_work(&calls) : (struct scavenger_work){0};
-        leave();
+        os_turnstile_leave(&turnstile);
         os_count(OS_COUNT_released_bytes, work.bytes);
         os_count(OS_COUNT_scavenge_ns, work.worked);
         b->untraced += work.bytes;
@@ -298,7 +294,7 @@ static void *scavenger_main(void *unused)
 int scavenging_start(void)
 {
     atomic_store(&stopping, 0);
-    atomic_store(&parked, 0);
+    os_turnstile_init(&turnstile);
     sigset_t all, old;
     sigfillset(&all);
     sigdelset(&all, SIGSEGV); /* mutator_block_signal */
@@ -321,23 +317,17 @@ void scavenging_stop(void)
     atomic_store_explicit(&retained_goal, UINT64_MAX, memory_order_relaxed);
 }
 
-void scavenging_park(void)
-{
-    atomic_store_explicit(&parked, 1, memory_order_seq_cst);
-    for (unsigned n = 0; atomic_load_explicit(&inside, memory_order_seq_cst) != 0;)
-        os_pause(&n);
-}
+void scavenging_park(void) { os_turnstile_close(&turnstile); }
 
 void scavenging_unpark(void)
 {
-    atomic_store_explicit(&parked, 0, memory_order_seq_cst);
+    os_turnstile_open(&turnstile);
     ring();
 }
 
 void scavenging_fork_child(void)
 {
-    atomic_store(&inside, 0);
-    atomic_store(&parked, 0);
+    os_turnstile_init(&turnstile);
     atomic_store(&asleep, AWAKE);
     running = false;
 }

@@ -135,6 +135,7 @@ size_t heap_release_some(enum heap_release way, size_t most, bool *more)
 }
 void heap_split_next(enum heap_release way) { pages_split_next(way); }
 void heap_note_density(void) { pages_note_density(); }
+size_t heap_prefault(void) { return pages_prefault(); }
 uint64_t heap_take_growth(void) { return pages_take_growth(); }
 
 /* Pages that a thread which is gone was making into spans. */

@@ -269,6 +269,10 @@ void heap_split_next(enum heap_release way);
 size_t heap_release_free(void);
 /* Which chunks are dense is found out anew (SC-5): a cycle is over, and its sweep.  The scavenger's thread. */
 void heap_note_density(void);
+/* Touches the lowest 2 MiB of free memory that were given back or never used, so that whoever allocates them need not
+ * wait for the kernel; bytes, 0: there are none, or no memory.  Milliseconds, of which none under a lock.  A library
+ * thread's. */
+size_t heap_prefault(void);
 /* Bytes that the heap was extended by since the last call. */
 uint64_t heap_take_growth(void);
 void heap_fork_child(void);

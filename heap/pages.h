@@ -13,6 +13,7 @@ bool pages_alloc(size_t n, size_t alignment, size_t *first, bool *needs_zero);
  * zeroed.  How many; 0: no memory.  The heap grows for the first only. */
 size_t pages_alloc_some(size_t n, uint32_t *pages, uint32_t *dirty);
 void pages_free(size_t first, size_t n);
+size_t pages_prefault(void); /* heap_prefault */
 /* One step (heap_release_some).  All of it, in such steps. */
 size_t pages_release_some(enum heap_release way, size_t most, bool *more);
 void pages_split_next(enum heap_release way); /* heap_split_next */

@@ -122,7 +122,8 @@ void figures_processor_time(const struct inspect_figures *f, struct inspect_proc
     out->collector = counter[OS_COUNT_assist_ns] + counter[OS_COUNT_worker_ns] +
                      counter[OS_COUNT_idle_worker_ns] + counter[OS_COUNT_handshake_ns] +
                      counter[OS_COUNT_sweep_ns];
-    out->scavenger = counter[OS_COUNT_scavenge_ns] + counter[OS_COUNT_scavenge_assist_ns];
+    out->scavenger =
+        counter[OS_COUNT_scavenge_ns] + counter[OS_COUNT_scavenge_assist_ns] + counter[OS_COUNT_prefault_ns];
     /* The kernel charges the process at once, the collector itself at the end of each slice of work. */
     out->program = ratchet(&program_floor, minus(used, out->collector + out->scavenger));
     out->idle = ratchet(&idle_floor, minus(elapsed * os_tuning.processors, used));

@@ -134,6 +134,8 @@
     X(scanned_total, U64, true, "/gc/scan/total:bytes",                                               \
       COUNTER(scanned_heap_bytes) + COUNTER(scanned_root_bytes) + COUNTER(scanned_stack_bytes),       \
       "All bytes scanned: heap, roots and stacks.")                                                   \
+    X(prefaulted_bytes, U64, true, "/gc/scavenge/prefaulted:bytes", COUNTER(prefaulted_bytes),        \
+      "Bytes of free memory touched before anybody allocated them.")                                  \
     X(released_bytes, U64, true, "/gc/scavenge/released:bytes", COUNTER(released_bytes),              \
       "Bytes given back to the operating system.")                                                    \
     X(signals, U64, true, "/gc/signals:signals", COUNTER(signals_sent),                               \
@@ -160,8 +162,10 @@
       COUNTER(scavenge_assist_ns), "Processor time that allocating threads spent giving memory back.") \
     X(cpu_scavenge, F64, true, "/cpu/classes/scavenge/background:cpu-seconds", COUNTER(scavenge_ns),  \
       "Processor time of the thread that gives memory back.")                                         \
+    X(cpu_prefault, F64, true, "/cpu/classes/scavenge/prefault:cpu-seconds", COUNTER(prefault_ns),    \
+      "Processor time of the thread that touches free memory ahead of its use.")                      \
     X(cpu_scavenge_total, F64, true, "/cpu/classes/scavenge/total:cpu-seconds", p->scavenger,         \
-      "Processor time spent giving memory back.")                                                     \
+      "Processor time spent giving memory back, and touching it ahead of use.")                                                     \
     X(cpu_total, F64, true, "/cpu/classes/total:cpu-seconds",                                         \
       p->collector + p->scavenger + p->program + p->idle,                                             \
       "All of it: collector, scavenging, program and idle.")                                          \

@@ -19,6 +19,7 @@
     X(clobberfree, 0, 0, 1, "fill freed objects with 0xdeadbeef")                                            \
     X(invalidptr, 1, 0, 1, "die on a typed slot that points at no span")                                     \
     X(madvdontneed, 1, 0, 1, "0: try MADV_FREE first")                                                       \
+    X(prefault, 1, 0, 1, "0: no memory is touched ahead of its use")                                         \
     X(harddecommit, 0, 0, 1, "released pages also become inaccessible")                                      \
     X(disablethp, 0, 0, 1, "no huge pages for the heap")                                                     \
     X(decoratemappings, 1, 0, 1, "name mappings in /proc/self/maps")                                         \

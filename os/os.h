@@ -98,6 +98,8 @@ void os_fault(void *start, size_t size, enum os_class class); /* Ready -> Reserv
 void os_free(void *start, size_t size, enum os_class class, size_t mapped, size_t ready); /* any -> None */
 void os_unreserve(void *start, size_t size); /* Reserved -> None */
 void os_huge(void *start, size_t size);      /* advise huge pages, rounds inward */
+/* Has the kernel back each page now; contents stay. */
+void os_touch(void *start, size_t size);
 void os_collapse(void *start, size_t size);
 /* Takes huge pages apart that begin or end in or around the range; contents stay.  Some 200 us for each. */
 void os_split(void *start, size_t size);
@@ -210,7 +212,7 @@ bool os_lock_held(const struct os_lock *lock); /* debug builds: does this thread
     X(AFTER_FINISH) X(SWEEP_OPEN) X(SWEEP_SPAN) X(MARK_SCAN) X(MARK_IDLE) X(MARK_HELP) X(ANSWER) X(SHADE)         \
     X(SHADE_DIRTY) X(REFILL) X(LARGE_BEFORE_PUBLISH) X(ATTACH) X(EXIT) X(HOLD) X(FORK_PREPARE) X(ASSIST)            \
     X(COPY_TEST) X(FOREIGN_ADD) X(FOREIGN_SCAN) X(FOREIGN_SWEEP) X(WEAK_GET)          \
-    X(LARGE_NUMBERED) X(ARENA_FREE) X(ARENA_FAULT) X(ARENA_SCAN) X(ARENA_SWEEP) X(PIN) X(ANSWER_FOR) X(HOLD_HANDLE)
+    X(LARGE_NUMBERED) X(ARENA_FREE) X(ARENA_FAULT) X(ARENA_SCAN) X(ARENA_SWEEP) X(PREFAULT) X(PIN) X(ANSWER_FOR) X(HOLD_HANDLE)
 /* Mistakes that the suite must catch (docs/limits, protocol.md 0). */
 #define OS_FAULTS(X)                                                                                  \
     X(NO_DIRTY) X(NO_SIGNAL_FRAME) X(EARLY_SWEEP) X(NO_REST) X(ATTACH_IN_HOLD) X(NO_BUFFER_COUNT)    \

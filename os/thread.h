@@ -29,7 +29,8 @@
     X(cycles) X(cycles_forced) X(cycles_periodic) X(scanned_heap_bytes) X(scanned_stack_bytes)        \
     X(scanned_root_bytes) X(marked_objects) X(marked_bytes) X(shades) X(assists) X(fences)            \
     X(threads_attached) X(threads_detached) X(slow_stores) X(foreign_added) X(foreign_released) \
-    X(foreign_died) X(held_ns) X(released_bytes) X(scavenge_ns) X(scavenge_assist_ns)
+    X(foreign_died) X(held_ns) X(released_bytes) X(scavenge_ns) X(scavenge_assist_ns) \
+    X(prefault_ns) X(prefaulted_bytes)
 /* clang-format on */
 enum os_counter {
 #define X(name) OS_COUNT_##name,

@@ -14,6 +14,7 @@
 #include "sweep/words.h"
 #include "mutator/mutator.h"
 #include "os/options.h"
+#include "os/turnstile.h"
 
 #include <signal.h>
 #if OS_ASAN
@@ -25,7 +26,8 @@
 enum { BATCH = 10 };
 static const double least_distance = 1 << 20; /* SW-8 */
 
-static _Atomic uint32_t next_span, end_span, sweeper_signal, stopping, parked, inside;
+static _Atomic uint32_t next_span, end_span, sweeper_signal, stopping;
+static struct os_turnstile turnstile;
 static _Atomic uint64_t debt_ratio; /* spans a byte, as a double's bits */
 static pthread_t sweeper;
 static bool running;
@@ -217,10 +219,11 @@ static void *sweeper_main(void *unused)
         uint64_t begin = os_thread_cpu();
         bool any = false, more = true;
         while (more && !atomic_load_explicit(&stopping, memory_order_relaxed)) {
-            /* Counted before the look at the flag: pairs with sweep_park. */
-            atomic_fetch_add_explicit(&inside, 1, memory_order_seq_cst);
-            more = !atomic_load_explicit(&parked, memory_order_seq_cst) && sweep_batch();
-            atomic_fetch_sub_explicit(&inside, 1, memory_order_release);
+            more = os_turnstile_enter(&turnstile);
+            if (more) {
+                more = sweep_batch();
+                os_turnstile_leave(&turnstile);
+            }
             any |= more;
             if (more)
                 os_yield();
@@ -237,7 +240,7 @@ static void *sweeper_main(void *unused)
 int sweep_thread_start(void)
 {
     atomic_store(&stopping, 0);
-    atomic_store(&parked, 0);
+    os_turnstile_init(&turnstile);
     sigset_t all, old;
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &old);
@@ -260,21 +263,15 @@ void sweep_thread_stop(void)
     atomic_store(&end_span, 0);
 }
 
-void sweep_park(void)
-{
-    atomic_store_explicit(&parked, 1, memory_order_seq_cst);
-    for (unsigned n = 0; atomic_load_explicit(&inside, memory_order_seq_cst) != 0;)
-        os_pause(&n);
-}
+void sweep_park(void) { os_turnstile_close(&turnstile); }
 void sweep_unpark(void)
 {
-    atomic_store_explicit(&parked, 0, memory_order_seq_cst);
+    os_turnstile_open(&turnstile);
     atomic_fetch_add_explicit(&sweeper_signal, 1, memory_order_release);
     os_wake(&sweeper_signal, 1);
 }
 void sweep_fork_child(void)
 {
-    atomic_store(&inside, 0);
-    atomic_store(&parked, 0);
+    os_turnstile_init(&turnstile);
     running = false;
 }

@@ -6,7 +6,7 @@
  *
  * Requirements: AL-5 (address-ordered first fit), AL-22 (no page is lost), OS-21 and TR-7 (idle + in use =
  * mapped; figures return to 0), OS-9 (what has to be zeroed), SC-4..SC-6, SC-8 (what is given back, and in
- * which order; TestPageAllocScavenge, TestPallocDataFindScavengeCandidate).
+ * which order; TestPageAllocScavenge, TestPallocDataFindScavengeCandidate), SC-11 (what is touched ahead).
  * Seed: GREY_TEST_SEED or the clock; printed.
  */
 #include "heap/pages.c" /* NOLINT(bugprone-suspicious-include) */
@@ -16,6 +16,7 @@
 #include <cmocka.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/mman.h>
 #include <time.h>
 
 /* A chunk more is kept where the reservation comes aligned (OS-12). */
@@ -242,6 +243,32 @@ static void release_some_step(enum heap_release way)
     check_all();
 }
 
+/* The lowest block that costs nothing has memory afterwards, and is as free and as clean as before.  False: both
+ * found none. */
+static bool prefault_step(void)
+{
+    size_t blocks = model_chunks * HEAP_CHUNK_PAGES / BLOCK_PAGES, block = 0;
+    for (; block < blocks; block++) {
+        size_t n = 0;
+        for (size_t i = block * BLOCK_PAGES; i < (block + 1) * BLOCK_PAGES; i++)
+            n += (model[i] & (USED | RELEASED)) == RELEASED;
+        if (n == BLOCK_PAGES)
+            break;
+    }
+    bool fits = block < blocks || (model_chunks + 1) * HEAP_CHUNK_PAGES <= most_pages;
+    assert_int_equal(pages_prefault(), fits ? BLOCK_PAGES * GREY_PAGE : 0);
+    if (fits) {
+        bool dirty = false;
+        model_chunks += block == blocks;
+        for (size_t i = block * BLOCK_PAGES; i < (block + 1) * BLOCK_PAGES; i++)
+            dirty |= (model[i] & DIRTY) != 0;
+        for (size_t i = block * BLOCK_PAGES; i < (block + 1) * BLOCK_PAGES; i++)
+            model[i] = dirty ? DIRTY : 0;
+    }
+    check_all();
+    return fits;
+}
+
 /* ---- tests --------------------------------------------------------------------------------------------- */
 
 static const size_t sizes[] = {1, 2, 3, 4, 5, 8, 16, 64, 1024, 1025, 2048, 2049};
@@ -443,6 +470,60 @@ static void growth_is_told_once(void **unused)
     assert_int_equal(pages_take_growth(), 0);
 }
 
+static bool has_memory(size_t page)
+{
+    unsigned char present[GREY_PAGE >> 12];
+    assert_int_equal(mincore(heap_page_address(page), GREY_PAGE, present), 0);
+    for (size_t i = 0; i < sizeof(present); i++)
+        if (!(present[i] & 1))
+            return false;
+    return true;
+}
+
+/* SC-11: what is used next is there, nothing else is, and it need not be zeroed. */
+static void lowest_block_first(void **unused)
+{
+    (void)unused;
+    size_t first;
+    bool needs_zero = true;
+    assert_true(prefault_step()); /* also of a heap that has no chunk */
+    assert_int_equal(n_chunks, 1);
+    assert_true(has_memory(0) && has_memory(BLOCK_PAGES - 1) && !has_memory(BLOCK_PAGES));
+    assert_true(pages_alloc(BLOCK_PAGES, 1, &first, &needs_zero));
+    assert_int_equal(first, 0);
+    assert_false(needs_zero);
+    model_touch(0, BLOCK_PAGES);
+    check_all();
+    assert_true(alloc_step(1, 1, &first)); /* a page of the second block brings all of that */
+    assert_true(prefault_step());
+    assert_true(has_memory(2 * BLOCK_PAGES) && !has_memory(3 * BLOCK_PAGES));
+    assert_true(prefault_step());
+    assert_true(prefault_step()); /* the heap grows */
+    assert_int_equal(n_chunks, 2);
+}
+
+/* SC-11: with what was given back and need not be zero it stays so; at the end of the heap there is nothing. */
+static void until_the_heap_is_full(void **unused)
+{
+    (void)unused;
+    size_t first;
+    assert_true(alloc_step(BLOCK_PAGES, 1, &first));
+    memset(heap_page_address(first), 0x5a, BLOCK_PAGES * GREY_PAGE);
+    free_step(first, BLOCK_PAGES);
+    release_step();
+    while (prefault_step())
+        ;
+    assert_int_equal(pages_released(), 0);
+    bool needs_zero;
+    assert_true(pages_alloc(BLOCK_PAGES, 1, &first, &needs_zero));
+    assert_int_equal(first, 0);
+    const unsigned char *p = (const unsigned char *)heap_page_address(first);
+    for (size_t i = 0; !needs_zero && i < BLOCK_PAGES * GREY_PAGE; i++)
+        assert_int_equal(p[i], 0);
+    model_touch(first, BLOCK_PAGES);
+    check_all();
+}
+
 #ifdef GREY_HOOKS
 /* A refusal at any of the mappings that growth needs changes nothing that counts (AL-14, ER-2). */
 static void refused_growth_changes_nothing(void **unused)
@@ -492,6 +573,8 @@ static void random_steps(void **unused)
             size_t which = next_random() % count;
             free_step(held[which].first, held[which].n);
             held[which] = held[--count];
+        } else if (next_random() % 4 == 0) {
+            prefault_step();
         } else if (next_random() % 4 != 0) {
             release_some_step((enum heap_release)(next_random() % HEAP_RELEASE_WAYS));
         } else {
@@ -521,6 +604,8 @@ int main(void)
         TEST(highest_blocks_first),
         TEST(dense_chunks_are_spared),
         TEST(growth_is_told_once),
+        TEST(lowest_block_first),
+        TEST(until_the_heap_is_full),
         TEST(random_steps),
 #ifdef GREY_HOOKS
         TEST(refused_growth_changes_nothing),

@@ -3,7 +3,7 @@
  * The simulation has a processor clock that only releases move, and sleeps that are longer than asked for, as
  * real ones are.
  *
- * Requirements: SC-1, SC-2, SC-3, SC-9, TestScavenger.
+ * Requirements: SC-1, SC-2, SC-3, SC-9, SC-11, TestScavenger.
  */
 #include "cycle/scavenger.h"
 
@@ -194,6 +194,18 @@ static void due(void **unused)
 
 /* ---- scavtrace=1 --------------------------------------------------------------------------------------- */
 
+/* SC-11 */
+static void ahead(void **unused)
+{
+    (void)unused;
+    assert_int_equal(scavenger_ahead(0), 0);
+    assert_int_equal(scavenger_ahead(64 * MIB - 1), 0);
+    assert_int_equal(scavenger_ahead(64 * MIB), SCAVENGER_AHEAD_STEP);
+    assert_int_equal(scavenger_ahead(512 * MIB), 16 * MIB);
+    assert_int_equal(scavenger_ahead(1024 * MIB), 32 * MIB);
+    assert_int_equal(scavenger_ahead(UINT64_MAX), 32 * MIB);
+}
+
 static void trace_line(void **unused)
 {
     char line[160];
@@ -221,6 +233,7 @@ int main(void)
         cmocka_unit_test(piece_of_work),
         cmocka_unit_test(retained_goal),
         cmocka_unit_test(due),
+        cmocka_unit_test(ahead),
         cmocka_unit_test(trace_line),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,0 +1,122 @@
+/* cycle/prefault.c -- the thread that touches free memory before anybody allocates it (SC-11).
+ *
+ * A heap that grows, for good or from what lives to its goal, takes memory that it never had or gave back.  The first
+ * store into a huge page waits while the kernel finds and clears it: 0.2 ms, and 5 ms on a virtual machine whose host
+ * has to find it too, which was most of a cache server's p99 (docs/performance.md).  So a thread of the library's does
+ * it, a huge page at a time (pages.c), while free pages that have memory are few: it begins when they fall to half of
+ * scavenger_ahead, and goes on to the whole of it.  What it touches counts as retained, so it stops where the scavenger
+ * would give the same memory back, and below the memory limit's goal.
+ *
+ * Allocations look at some figures when they leave their slow path, and ring; the word `listening` keeps all but one
+ * of them from that.  Both sides are relaxed: a bell that is missed rings at the next slow path, one that rings for
+ * nothing wakes the thread for nothing.  Where there was no memory to be had the thread is deaf for a second.
+ *
+ * It has the weight of the program's threads, since one that is niced holds the mapping's lock for as long as it is not
+ * let run, in the middle of a fault; but it gives way to whoever wakes up (os_give_way).
+ *
+ * Fork: it stands still between two huge pages, as the scavenger does.  It ignores holds: it has no object.
+ */
+#include "cycle/cycle.h"
+#include "cycle/scavenger.h"
+#include "heap/heap.h"
+#include "inspect/gauges.h"
+#include "mutator/mutator.h"
+#include "os/options.h"
+#include "os/turnstile.h"
+
+#include <signal.h>
+
+static _Atomic uint32_t bell, listening, stopping; /* the thread sleeps on the first; relaxed: see above */
+static struct os_turnstile turnstile;
+static pthread_t prefaulter;
+static bool running;
+static const uint64_t deaf_ns = 1000 * 1000 * 1000;
+
+static void ring(void)
+{
+    atomic_fetch_add_explicit(&bell, 1, memory_order_release);
+    os_wake(&bell, 1);
+}
+
+static bool is_wanted(uint64_t ahead)
+{
+    return ahead != 0 && heap_free_bytes() < ahead && scavenging_has_room(SCAVENGER_AHEAD_STEP);
+}
+
+void prefault_allocated(void)
+{
+    if (atomic_load_explicit(&listening, memory_order_relaxed) != 0 &&
+        UNLIKELY(is_wanted(scavenger_ahead(heap_in_use_bytes()) / 2)) &&
+        atomic_exchange_explicit(&listening, 0, memory_order_relaxed) != 0)
+        ring();
+}
+
+/* Until there is enough; false: no memory. */
+static bool touch_ahead(void)
+{
+    bool more = true;
+    while (more && is_wanted(scavenger_ahead(heap_in_use_bytes())) &&
+           !atomic_load_explicit(&stopping, memory_order_relaxed) && os_turnstile_enter(&turnstile)) {
+        uint64_t began = os_thread_cpu();
+        size_t bytes = heap_prefault();
+        os_turnstile_leave(&turnstile);
+        os_count(OS_COUNT_prefaulted_bytes, bytes);
+        os_count(OS_COUNT_prefault_ns, os_thread_cpu() - began);
+        more = bytes != 0;
+    }
+    return more;
+}
+
+static void *prefaulter_main(void *unused)
+{
+    (void)unused;
+    mutator_block_signal();
+    pthread_setname_np(pthread_self(), "grey-prefault");
+    os_give_way(0);
+    for (;;) {
+        /* The bell before what it rings for. */
+        uint32_t seen = atomic_load_explicit(&bell, memory_order_acquire);
+        if (atomic_load_explicit(&stopping, memory_order_acquire))
+            return NULL;
+        bool had_memory = touch_ahead();
+        atomic_store_explicit(&listening, had_memory, memory_order_relaxed);
+        os_wait(&bell, seen, had_memory ? UINT64_MAX : deaf_ns);
+    }
+}
+
+int prefault_start(void)
+{
+    if (!os_debug.prefault)
+        return 0;
+    atomic_store(&stopping, 0);
+    os_turnstile_init(&turnstile);
+    sigset_t all, old;
+    sigfillset(&all);
+    sigdelset(&all, SIGSEGV); /* mutator_block_signal */
+    pthread_sigmask(SIG_SETMASK, &all, &old);
+    int error = pthread_create(&prefaulter, NULL, prefaulter_main, NULL);
+    pthread_sigmask(SIG_SETMASK, &old, NULL);
+    running = error == 0;
+    return error;
+}
+
+void prefault_stop(void)
+{
+    if (!running)
+        return;
+    atomic_store_explicit(&stopping, 1, memory_order_release);
+    ring();
+    pthread_join(prefaulter, NULL);
+    running = false;
+    atomic_store(&listening, 0);
+}
+
+void prefault_park(void) { os_turnstile_close(&turnstile); }
+void prefault_unpark(void) { os_turnstile_open(&turnstile); }
+
+void prefault_fork_child(void)
+{
+    os_turnstile_init(&turnstile);
+    atomic_store(&listening, 0);
+    running = false;
+}
