@@ -1,7 +1,7 @@
 /* cycle/fork.c -- fork at any moment (docs/protocol.md 9; ER-7).
  *
- * prepare: the collector stands at a pause point, at which nobody is held; the gate closes (nobody enters
- * a section), FENCE, nobody else is in a section; workers, sweeper, scavenger and prefaulter stand between two pieces of work;
+ * prepare: the prefaulter stands between two huge pages; the collector stands at a pause point, at which nobody is held; the gate closes (nobody enters
+ * a section), FENCE, nobody else is in a section; workers, sweeper and scavenger stand between two pieces of work;
  * then the library's locks that threads outside sections may hold, in rank order.  The forking thread
  * answers handshakes while it waits, by polling, since it may block all signals; so do threads that wait at
  * the gate: a collector that waits for answers comes to its pause point.
@@ -33,12 +33,12 @@ static void prepare(void)
     if (!start_is_up())
         return;
     prepared = true;
+    prefault_park(); /* may take milliseconds, in which all others go on */
     control_fork_wait();
     mutator_fork_prepare();
     mark_workers_park();
     sweep_park();
     scavenging_park();
-    prefault_park();
     HOOK(FORK_PREPARE, NULL);
     control_fork_lock();
     mutator_fork_lock();
@@ -50,11 +50,11 @@ static void parent(void)
     if (prepared) {
         roots_unlock();
         mutator_fork_parent();
-        prefault_unpark();
         scavenging_unpark();
         sweep_unpark();
         mark_workers_unpark();
         control_fork_parent();
+        prefault_unpark();
     }
     start_fork_parent();
     pthread_mutex_unlock(&one_fork);

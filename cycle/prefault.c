@@ -72,7 +72,7 @@ static void *prefaulter_main(void *unused)
     (void)unused;
     mutator_block_signal();
     pthread_setname_np(pthread_self(), "grey-prefault");
-    os_give_way(0);
+    os_give_way(-20); /* the nice value that the process has */
     for (;;) {
         /* The bell before what it rings for. */
         uint32_t seen = atomic_load_explicit(&bell, memory_order_acquire);
@@ -89,7 +89,6 @@ int prefault_start(void)
     if (!os_debug.prefault)
         return 0;
     atomic_store(&stopping, 0);
-    os_turnstile_init(&turnstile);
     sigset_t all, old;
     sigfillset(&all);
     sigdelset(&all, SIGSEGV); /* mutator_block_signal */

@@ -294,7 +294,6 @@ static void *scavenger_main(void *unused)
 int scavenging_start(void)
 {
     atomic_store(&stopping, 0);
-    os_turnstile_init(&turnstile);
     sigset_t all, old;
     sigfillset(&all);
     sigdelset(&all, SIGSEGV); /* mutator_block_signal */

@@ -24,7 +24,10 @@
  * clears it: 0.2 ms, on a virtual machine whose host has to find it too 5 ms.  So a thread of the library takes the
  * lowest block that is all free and released, touches it and frees it: it is neither released then nor, if it had
  * never been used, dirty.  As first fit fills from the lowest address, it is among the next to be used.  Between the
- * two the block is in use like anybody's, by no span: nobody else takes it, gives it back or finds an object in it.
+ * two its pages are not among the free ones, so nobody else takes it or gives it back; figures count them as free.
+ * Before the first store the heap has another such block: mapping a chunk at the end of what is being touched would
+ * wait for that, with the lock held.  Who finds no pages while a block is out waits for it and looks again, and
+ * nothing is touched ahead any more, unless the heap can still grow: where memory ends, a huge page can decide.
  *
  * Everything is under one lock, which is held for bitmaps and summaries, for mapping another chunk and for
  * that madvise, never while memory is zeroed or touched ahead.  Holders are in busy sections or collector threads.
@@ -55,6 +58,8 @@ static size_t n_chunks;                      /* mapped */
 static size_t first_chunk;                   /* no free page below it */
 static size_t releasable[HEAP_RELEASE_WAYS]; /* for each: nothing to release at or above this page */
 static _Atomic uint64_t n_free, n_released, n_grown;
+static _Atomic uint32_t block_is_out; /* written under the lock; seq_cst */
+static bool memory_ended;             /* an allocation found no pages, and the heap has not grown since */
 
 /* A flat table indexed by page or chunk: reserved for the whole heap, made ready as the heap grows. */
 struct table {
@@ -113,6 +118,8 @@ static void reset(void)
     atomic_store(&n_free, 0);
     atomic_store(&n_released, 0);
     atomic_store(&n_grown, 0);
+    atomic_store(&block_is_out, 0);
+    memory_ended = false;
 }
 
 int pages_init(void)
@@ -382,6 +389,7 @@ static bool grow(size_t pages)
     bits_set(free_bits, first, chunks * HEAP_CHUNK_PAGES);
     bits_set(released_bits, first, chunks * HEAP_CHUNK_PAGES);
     n_chunks += chunks;
+    memory_ended = false;
     summarize_range(first, chunks * HEAP_CHUNK_PAGES);
     atomic_fetch_add_explicit(&n_free, chunks * HEAP_CHUNK_PAGES, memory_order_relaxed);
     atomic_fetch_add_explicit(&n_released, chunks * HEAP_CHUNK_PAGES, memory_order_relaxed);
@@ -438,7 +446,20 @@ static bool take(size_t first, size_t n, bool *needs_zero)
     return true;
 }
 
-bool pages_alloc(size_t n, size_t alignment, size_t *first, bool *needs_zero)
+/* Lock held, nothing was found: whether it is worth another look once await_block has returned. */
+static bool may_come_back(void)
+{
+    memory_ended = true;
+    return atomic_load(&block_is_out) != 0;
+}
+
+static void await_block(void)
+{
+    for (unsigned n = 0; atomic_load(&block_is_out) != 0;)
+        os_pause(&n);
+}
+
+static bool alloc_once(size_t n, size_t alignment, size_t *first, bool *needs_zero, bool *again)
 {
     os_lock(&pages_lock);
     bool found = search(n, alignment, first);
@@ -446,21 +467,42 @@ bool pages_alloc(size_t n, size_t alignment, size_t *first, bool *needs_zero)
         found = search(n, alignment, first);
     if (found)
         found = take(*first, n, needs_zero);
+    *again = !found && may_come_back();
+    os_unlock(&pages_lock);
+    return found;
+}
+
+bool pages_alloc(size_t n, size_t alignment, size_t *first, bool *needs_zero)
+{
+    bool again, found = alloc_once(n, alignment, first, needs_zero, &again);
+    if (LIKELY(!again))
+        return found;
+    await_block();
+    return alloc_once(n, alignment, first, needs_zero, &again);
+}
+
+static size_t alloc_some_once(size_t n, uint32_t *page, bool *needs_zero, bool *again)
+{
+    size_t first, found = 0;
+    os_lock(&pages_lock);
+    while (found < n && (search(1, 1, &first) || (found == 0 && grow(1) && search(1, 1, &first))) &&
+           take(first, 1, &needs_zero[found]))
+        page[found++] = (uint32_t)first;
+    *again = found == 0 && may_come_back();
     os_unlock(&pages_lock);
     return found;
 }
 
 size_t pages_alloc_some(size_t n, uint32_t *pages, uint32_t *dirty)
 {
-    size_t first, found = 0;
     uint32_t page[THREAD_PAGES] = {0};
-    bool needs_zero[THREAD_PAGES];
+    bool needs_zero[THREAD_PAGES], again;
     ASSERT(n >= 1 && n <= THREAD_PAGES);
-    os_lock(&pages_lock);
-    while (found < n && (search(1, 1, &first) || (found == 0 && grow(1) && search(1, 1, &first))) &&
-           take(first, 1, &needs_zero[found]))
-        page[found++] = (uint32_t)first;
-    os_unlock(&pages_lock);
+    size_t found = alloc_some_once(n, page, needs_zero, &again);
+    if (UNLIKELY(again)) {
+        await_block();
+        found = alloc_some_once(n, page, needs_zero, &again);
+    }
     *dirty = 0;
     for (size_t i = 0; i < found; i++) {
         pages[found - 1 - i] = page[i];
@@ -469,6 +511,7 @@ size_t pages_alloc_some(size_t n, uint32_t *pages, uint32_t *dirty)
     return found;
 }
 
+/* Pages that nobody else knows of come back. */
 static void put_back(size_t first, size_t n)
 {
     ASSERT(bits_count(free_bits, first, n) == 0);
@@ -477,14 +520,14 @@ static void put_back(size_t first, size_t n)
     if (first / HEAP_CHUNK_PAGES < first_chunk)
         first_chunk = first / HEAP_CHUNK_PAGES;
     may_release(first + n);
-    atomic_fetch_add_explicit(&n_free, n, memory_order_relaxed);
-    atomic_fetch_sub_explicit(&heap.pages_in_use, n, memory_order_relaxed);
 }
 
 void pages_free(size_t first, size_t n)
 {
     os_lock(&pages_lock);
     put_back(first, n);
+    atomic_fetch_add_explicit(&n_free, n, memory_order_relaxed);
+    atomic_fetch_sub_explicit(&heap.pages_in_use, n, memory_order_relaxed);
     os_unlock(&pages_lock);
 }
 
@@ -505,22 +548,34 @@ static bool find_released_block(size_t *first)
     return false;
 }
 
+/* Lock held.  Takes it out of the free pages; false: none, or no memory. */
+static bool take_out(size_t *first)
+{
+    size_t next;
+    if (memory_ended || !(find_released_block(first) || (grow(BLOCK_PAGES) && find_released_block(first))) ||
+        !unrelease(*first, *first + BLOCK_PAGES))
+        return false;
+    bits_clear(free_bits, *first, BLOCK_PAGES);
+    resummarize_range(*first, BLOCK_PAGES, false);
+    atomic_store(&block_is_out, 1);
+    if (!find_released_block(&next))
+        grow(BLOCK_PAGES);
+    return true;
+}
+
 size_t pages_prefault(void)
 {
     size_t first;
-    bool dirty;
     os_lock(&pages_lock);
-    bool taken = (find_released_block(&first) || (grow(BLOCK_PAGES) && find_released_block(&first))) &&
-                 take(first, BLOCK_PAGES, &dirty);
+    bool taken = take_out(&first);
     os_unlock(&pages_lock);
     if (!taken)
         return 0;
     HOOK(PREFAULT, heap_page_address(first));
     os_touch(heap_page_address(first), BLOCK_PAGES * GREY_PAGE);
     os_lock(&pages_lock);
-    if (!dirty)
-        bits_clear(dirty_bits, first, BLOCK_PAGES);
     put_back(first, BLOCK_PAGES);
+    atomic_store(&block_is_out, 0);
     os_unlock(&pages_lock);
     return BLOCK_PAGES * GREY_PAGE;
 }
@@ -687,6 +742,7 @@ uint64_t pages_take_growth(void)
     return atomic_exchange_explicit(&n_grown, 0, memory_order_relaxed);
 }
 
+/* No block is out: who touches stood still. */
 void pages_fork_child(void) { os_lock_init(&pages_lock, OS_RANK_PAGES); }
 uint64_t pages_released(void) { return atomic_load_explicit(&n_released, memory_order_relaxed) * GREY_PAGE; }
 uint64_t pages_free_count(void) { return atomic_load_explicit(&n_free, memory_order_relaxed); }

@@ -253,7 +253,6 @@ static int start_one(enum worker_kind kind)
 int mark_workers_start(struct mark_workers plan)
 {
     atomic_store(&stopping, 0);
-    atomic_store(&parked, 0);
     fraction = plan.fractional;
     exact = plan.exact;
     int error = 0;

@@ -98,7 +98,7 @@ void os_fault(void *start, size_t size, enum os_class class); /* Ready -> Reserv
 void os_free(void *start, size_t size, enum os_class class, size_t mapped, size_t ready); /* any -> None */
 void os_unreserve(void *start, size_t size); /* Reserved -> None */
 void os_huge(void *start, size_t size);      /* advise huge pages, rounds inward */
-/* Has the kernel back each page now; contents stay. */
+/* Has the kernel back each page now; contents stay, if nobody else writes. */
 void os_touch(void *start, size_t size);
 void os_collapse(void *start, size_t size);
 /* Takes huge pages apart that begin or end in or around the range; contents stay.  Some 200 us for each. */

@@ -24,7 +24,7 @@ static inline void os_turnstile_leave(struct os_turnstile *turnstile)
     atomic_fetch_sub_explicit(&turnstile->inside, 1, memory_order_release);
 }
 
-/* False: closed; whoever opens it again has to wake the thread. */
+/* False: closed. */
 static inline bool os_turnstile_enter(struct os_turnstile *turnstile)
 {
     atomic_fetch_add_explicit(&turnstile->inside, 1, memory_order_seq_cst);
@@ -46,7 +46,7 @@ static inline void os_turnstile_open(struct os_turnstile *turnstile)
     atomic_store_explicit(&turnstile->closed, 0, memory_order_seq_cst);
 }
 
-/* At start, and in a fork's child: there is no thread. */
+/* In a fork's child: there is no thread.  Not when one is started, for somebody may just be forking. */
 static inline void os_turnstile_init(struct os_turnstile *turnstile)
 {
     atomic_store(&turnstile->closed, 0);

@@ -240,7 +240,6 @@ static void *sweeper_main(void *unused)
 int sweep_thread_start(void)
 {
     atomic_store(&stopping, 0);
-    os_turnstile_init(&turnstile);
     sigset_t all, old;
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &old);

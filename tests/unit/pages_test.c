@@ -16,8 +16,9 @@
 #include <cmocka.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <sys/mman.h>
+#include <sys/resource.h>
 #include <time.h>
+#include <unistd.h>
 
 /* A chunk more is kept where the reservation comes aligned (OS-12). */
 enum { CHUNKS = 8, PAGES = (CHUNKS + 1) * HEAP_CHUNK_PAGES };
@@ -25,6 +26,7 @@ enum { USED = 1, DIRTY = 2, RELEASED = 4 }; /* of a page in the model */
 
 static uint8_t model[PAGES];
 static size_t most_pages, model_chunks; /* reserved, mapped */
+static bool memory_short;               /* an allocation failed, and the heap has not grown since */
 static uint64_t state;
 
 static uint64_t next_random(void) /* splitmix64 */
@@ -42,6 +44,7 @@ static int open_heap(void **unused)
     os_memory_init();
     memset(model, RELEASED, sizeof(model)); /* as chunks are before they are used */
     model_chunks = 0;
+    memory_short = false;
     heap.base = os_reserve_aligned(NULL, &kept, HEAP_CHUNK);
     heap.reserved = kept;
     most_pages = kept / GREY_PAGE;
@@ -162,6 +165,7 @@ static bool alloc_step(size_t n, size_t alignment, size_t *first)
 {
     size_t expected, got = SIZE_MAX;
     bool needs_zero = false, dirty = false;
+    size_t chunks = model_chunks;
     bool fits = model_alloc(n, alignment, &expected);
     assert_int_equal(pages_alloc(n, alignment, &got, &needs_zero), fits);
     if (fits) {
@@ -174,6 +178,7 @@ static bool alloc_step(size_t n, size_t alignment, size_t *first)
         assert_int_equal(needs_zero, dirty);
         *first = got;
     }
+    memory_short = !fits || (memory_short && model_chunks == chunks);
     check_all();
     return fits;
 }
@@ -243,27 +248,40 @@ static void release_some_step(enum heap_release way)
     check_all();
 }
 
-/* The lowest block that costs nothing has memory afterwards, and is as free and as clean as before.  False: both
- * found none. */
-static bool prefault_step(void)
+static size_t model_released_block(void)
 {
-    size_t blocks = model_chunks * HEAP_CHUNK_PAGES / BLOCK_PAGES, block = 0;
-    for (; block < blocks; block++) {
+    size_t block = 0;
+    for (; block < model_chunks * HEAP_CHUNK_PAGES / BLOCK_PAGES; block++) {
         size_t n = 0;
         for (size_t i = block * BLOCK_PAGES; i < (block + 1) * BLOCK_PAGES; i++)
             n += (model[i] & (USED | RELEASED)) == RELEASED;
         if (n == BLOCK_PAGES)
             break;
     }
-    bool fits = block < blocks || (model_chunks + 1) * HEAP_CHUNK_PAGES <= most_pages;
+    return block * BLOCK_PAGES;
+}
+
+/* A chunk more, if there is no block that costs nothing. */
+static void model_extend(void)
+{
+    if (model_released_block() == model_chunks * HEAP_CHUNK_PAGES &&
+        (model_chunks + 1) * HEAP_CHUNK_PAGES <= most_pages)
+        model_chunks++;
+}
+
+/* The lowest block that costs nothing has memory afterwards, and is as free and as clean as before; the heap has
+ * another if it can.  False: both found none. */
+static bool prefault_step(void)
+{
+    if (!memory_short)
+        model_extend();
+    size_t block = model_released_block();
+    bool fits = block < model_chunks * HEAP_CHUNK_PAGES && !memory_short;
     assert_int_equal(pages_prefault(), fits ? BLOCK_PAGES * GREY_PAGE : 0);
     if (fits) {
-        bool dirty = false;
-        model_chunks += block == blocks;
-        for (size_t i = block * BLOCK_PAGES; i < (block + 1) * BLOCK_PAGES; i++)
-            dirty |= (model[i] & DIRTY) != 0;
-        for (size_t i = block * BLOCK_PAGES; i < (block + 1) * BLOCK_PAGES; i++)
-            model[i] = dirty ? DIRTY : 0;
+        for (size_t i = block; i < block + BLOCK_PAGES; i++)
+            model[i] &= (uint8_t)~RELEASED;
+        model_extend();
     }
     check_all();
     return fits;
@@ -470,14 +488,17 @@ static void growth_is_told_once(void **unused)
     assert_int_equal(pages_take_growth(), 0);
 }
 
-static bool has_memory(size_t page)
+/* How often the kernel had to be asked for memory while each page of the block was stored to.  It says of its page of
+ * zeroes too that it is there. */
+static OS_UNSANITIZED long faults_in(size_t block)
 {
-    unsigned char present[GREY_PAGE >> 12];
-    assert_int_equal(mincore(heap_page_address(page), GREY_PAGE, present), 0);
-    for (size_t i = 0; i < sizeof(present); i++)
-        if (!(present[i] & 1))
-            return false;
-    return true;
+    struct rusage before, after;
+    volatile char *p = heap_page_address(block);
+    getrusage(RUSAGE_THREAD, &before);
+    for (size_t i = 0; i < BLOCK_PAGES * GREY_PAGE; i += 4096)
+        p[i] = 0;
+    getrusage(RUSAGE_THREAD, &after);
+    return after.ru_minflt - before.ru_minflt;
 }
 
 /* SC-11: what is used next is there, nothing else is, and it need not be zeroed. */
@@ -486,21 +507,84 @@ static void lowest_block_first(void **unused)
     (void)unused;
     size_t first;
     bool needs_zero = true;
-    assert_true(prefault_step()); /* also of a heap that has no chunk */
+    assert_true(prefault_step()); /* of a heap that has no chunk */
     assert_int_equal(n_chunks, 1);
-    assert_true(has_memory(0) && has_memory(BLOCK_PAGES - 1) && !has_memory(BLOCK_PAGES));
-    assert_true(pages_alloc(BLOCK_PAGES, 1, &first, &needs_zero));
+    assert_true(prefault_step());
+    assert_int_equal(faults_in(BLOCK_PAGES), 0);
+    assert_true(faults_in(2 * BLOCK_PAGES) > 0);
+    assert_true(pages_alloc(2 * BLOCK_PAGES, 1, &first, &needs_zero));
     assert_int_equal(first, 0);
     assert_false(needs_zero);
-    model_touch(0, BLOCK_PAGES);
+    model_touch(0, 2 * BLOCK_PAGES);
     check_all();
-    assert_true(alloc_step(1, 1, &first)); /* a page of the second block brings all of that */
+    assert_true(alloc_step(1, 1, &first)); /* a page of the third block brings all of that */
+    assert_int_equal(n_chunks, 1);
     assert_true(prefault_step());
-    assert_true(has_memory(2 * BLOCK_PAGES) && !has_memory(3 * BLOCK_PAGES));
-    assert_true(prefault_step());
-    assert_true(prefault_step()); /* the heap grows */
-    assert_int_equal(n_chunks, 2);
+    assert_int_equal(faults_in(3 * BLOCK_PAGES), 0);
+    assert_int_equal(n_chunks, 2); /* before the last is touched, there is another */
 }
+
+/* Where an allocation found no pages nothing is touched ahead any more. */
+static void not_where_memory_ends(void **unused)
+{
+    (void)unused;
+    size_t first;
+    assert_true(prefault_step());
+    assert_false(alloc_step(most_pages + 1, 1, &first));
+    assert_false(prefault_step());
+    assert_true(alloc_step(HEAP_CHUNK_PAGES, 1, &first)); /* it was only too much */
+    assert_true(alloc_step(1, 1, &first));
+    assert_true(prefault_step());
+    assert_true(alloc_step(most_pages - HEAP_CHUNK_PAGES - 1, 1, &first));
+    assert_false(alloc_step(1, 1, &first));
+    free_step(2 * HEAP_CHUNK_PAGES, HEAP_CHUNK_PAGES);
+    release_step();
+    assert_false(prefault_step());
+}
+
+#ifdef GREY_HOOKS
+static _Atomic bool has_page;
+static size_t last_page;
+
+static void *take_last(void *unused)
+{
+    (void)unused;
+    bool needs_zero;
+    atomic_store(&has_page, pages_alloc(1, 1, &last_page, &needs_zero));
+    return NULL;
+}
+
+/* While the only free block is out. */
+static pthread_t taker;
+static void want_a_page(enum os_hook point, const void *what)
+{
+    (void)what;
+    if (point != OS_HOOK_PREFAULT)
+        return;
+    assert_int_equal(pthread_create(&taker, NULL, take_last, NULL), 0);
+    usleep(50000);
+    assert_false(atomic_load(&has_page));
+}
+
+/* Memory that is out for a moment is not memory that there isn't (AL-14). */
+static void who_finds_nothing_waits(void **unused)
+{
+    (void)unused;
+    size_t first;
+    assert_true(alloc_step(most_pages, 1, &first));
+    free_step(3 * BLOCK_PAGES, BLOCK_PAGES);
+    release_step();
+    atomic_store(&has_page, false);
+    atomic_store(&os_hook_function, want_a_page);
+    assert_int_equal(pages_prefault(), BLOCK_PAGES * GREY_PAGE);
+    atomic_store(&os_hook_function, NULL);
+    pthread_join(taker, NULL);
+    assert_true(atomic_load(&has_page));
+    assert_int_equal(last_page, 3 * BLOCK_PAGES);
+    model_touch(last_page, 1);
+    check_all();
+}
+#endif
 
 /* SC-11: with what was given back and need not be zero it stays so; at the end of the heap there is nothing. */
 static void until_the_heap_is_full(void **unused)
@@ -514,6 +598,7 @@ static void until_the_heap_is_full(void **unused)
     while (prefault_step())
         ;
     assert_int_equal(pages_released(), 0);
+    assert_int_equal(n_chunks * HEAP_CHUNK_PAGES, most_pages);
     bool needs_zero;
     assert_true(pages_alloc(BLOCK_PAGES, 1, &first, &needs_zero));
     assert_int_equal(first, 0);
@@ -606,9 +691,11 @@ int main(void)
         TEST(growth_is_told_once),
         TEST(lowest_block_first),
         TEST(until_the_heap_is_full),
+        TEST(not_where_memory_ends),
         TEST(random_steps),
 #ifdef GREY_HOOKS
         TEST(refused_growth_changes_nothing),
+        TEST(who_finds_nothing_waits),
 #endif
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
