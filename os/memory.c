@@ -395,8 +395,11 @@ void os_huge(void *start, size_t size)
 OS_UNSANITIZED void os_touch(void *start, size_t size)
 {
     check_pages(start, size, "touch");
-    for (size_t at = 0; at < size; at += os_page_size())
-        ((volatile char *)start)[at] = ((volatile char *)start)[at];
+    volatile char *p = start;
+    for (size_t at = 0; at < size; at += os_page_size()) {
+        char old = p[at];
+        p[at] = old;
+    }
 }
 
 void os_collapse(void *start, size_t size)
