@@ -3,16 +3,18 @@
  * A heap that grows, for good or from what lives to its goal, takes memory that it never had or gave back.  The first
  * store into a huge page waits while the kernel finds and clears it: 0.2 ms, and 5 ms on a virtual machine whose host
  * has to find it too, which was most of a cache server's p99 (docs/performance.md).  So a thread of the library's does
- * it, a huge page at a time (pages.c), while free pages that have memory are few: it begins when they fall to half of
- * scavenger_ahead, and goes on to the whole of it.  What it touches counts as retained, so it stops where the scavenger
- * would give the same memory back, and below the memory limit's goal.
+ * it, a huge page at a time (pages.c), whenever fewer free pages have memory than scavenger_ahead says.  What it touches
+ * counts as retained, so it stops where the scavenger would give the same memory back, and below the memory limit's
+ * goal.
  *
  * Allocations look at some figures when they leave their slow path, and ring; the word `listening` keeps all but one
  * of them from that.  Both sides are relaxed: a bell that is missed rings at the next slow path, one that rings for
  * nothing wakes the thread for nothing.  Where there was no memory to be had the thread is deaf for a second.
  *
- * It has the weight of the program's threads, since one that is niced holds the mapping's lock for as long as it is not
- * let run, in the middle of a fault; but it gives way to whoever wakes up (os_give_way).
+ * It gives way like a mark worker, and is niced.  On a full processor whoever allocates then touches most of its memory
+ * itself, as without this thread: at the program's weight the thread was in the way of bursts, and of pauses.  A niced
+ * thread may be kept waiting in the middle of a fault, and what maps memory next to the heap waits with it; pages.c has
+ * the heap's own next chunk mapped before.
  *
  * Fork: it stands still between two huge pages, as the scavenger does.  It ignores holds: it has no object.
  */
@@ -38,15 +40,15 @@ static void ring(void)
     os_wake(&bell, 1);
 }
 
-static bool is_wanted(uint64_t ahead)
+static bool is_wanted(void)
 {
-    return ahead != 0 && heap_free_bytes() < ahead && scavenging_has_room(SCAVENGER_AHEAD_STEP);
+    return heap_free_bytes() < scavenger_ahead(heap_in_use_bytes()) &&
+           scavenging_has_room(SCAVENGER_AHEAD_STEP);
 }
 
 void prefault_allocated(void)
 {
-    if (atomic_load_explicit(&listening, memory_order_relaxed) != 0 &&
-        UNLIKELY(is_wanted(scavenger_ahead(heap_in_use_bytes()) / 2)) &&
+    if (atomic_load_explicit(&listening, memory_order_relaxed) != 0 && UNLIKELY(is_wanted()) &&
         atomic_exchange_explicit(&listening, 0, memory_order_relaxed) != 0)
         ring();
 }
@@ -55,8 +57,8 @@ void prefault_allocated(void)
 static bool touch_ahead(void)
 {
     bool more = true;
-    while (more && is_wanted(scavenger_ahead(heap_in_use_bytes())) &&
-           !atomic_load_explicit(&stopping, memory_order_relaxed) && os_turnstile_enter(&turnstile)) {
+    while (more && is_wanted() && !atomic_load_explicit(&stopping, memory_order_relaxed) &&
+           os_turnstile_enter(&turnstile)) {
         uint64_t began = os_thread_cpu();
         size_t bytes = heap_prefault();
         os_turnstile_leave(&turnstile);
@@ -72,7 +74,7 @@ static void *prefaulter_main(void *unused)
     (void)unused;
     mutator_block_signal();
     pthread_setname_np(pthread_self(), "grey-prefault");
-    os_give_way(-20); /* the nice value that the process has */
+    os_give_way(OS_NICE);
     for (;;) {
         /* The bell before what it rings for. */
         uint32_t seen = atomic_load_explicit(&bell, memory_order_acquire);
