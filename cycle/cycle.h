@@ -80,7 +80,7 @@ void scavenging_wake(bool cycle_ended);
 void scavenging_allocated(size_t bytes); /* SC-4; outside sections */
 void scavenging_release_all(void);       /* SC-7; outside sections */
 
-bool scavenging_has_room(uint64_t bytes); /* within both goals, if the heap retained so much more */
+bool scavenging_has_room(uint64_t bytes); /* below the limit's goal, if so much more had memory */
 
 /* ---- prefault.c ------------------------------------------------------------------------------------------- */
 
