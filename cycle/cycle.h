@@ -77,9 +77,8 @@ void scavenging_fork_child(void);
 void scavenging_note_end(uint64_t goal);
 void scavenging_plan(uint64_t goal, size_t memory_limit);
 void scavenging_wake(bool cycle_ended);
-void scavenging_allocated(size_t bytes); /* SC-4; outside sections */
-void scavenging_release_all(void);       /* SC-7; outside sections */
-
+void scavenging_allocated(size_t bytes);  /* SC-4; outside sections */
+void scavenging_release_all(void);        /* SC-7; outside sections */
 bool scavenging_has_room(uint64_t bytes); /* below the limit's goal, if so much more had memory */
 
 /* ---- prefault.c ------------------------------------------------------------------------------------------- */

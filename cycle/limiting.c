@@ -28,8 +28,8 @@ bool limiting_due(uint64_t now)
 }
 
 /* own: processor time of everything that collects; all: of the process.  What idle workers take nobody else
- * wanted, and what scavenging and prefaulting take no cycle will make good, so both are own time and yet not held against the
- * collector. */
+ * wanted, and what scavenging and prefaulting take no cycle will make good, so both are own time and yet not held
+ * against the collector. */
 static struct limiter_reading read_times(uint64_t *own, uint64_t *all)
 {
     struct limiter_reading reading = {.held = os_counter_read(OS_COUNT_held_ns),

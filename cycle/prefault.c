@@ -3,19 +3,18 @@
  * A heap that grows, for good or from what lives to its goal, takes memory that it never had or gave back.  The first
  * store into a huge page waits while the kernel finds and clears it: 0.2 ms, and 5 ms on a virtual machine whose host
  * has to find it too, which was most of a cache server's p99 (docs/performance.md).  So a thread of the library's does
- * it, a huge page at a time (pages.c), whenever fewer free pages have memory than scavenger_ahead says, and nothing is
- * left to sweep, which frees pages itself.  It stops below the memory limit's goal; what it touched and nobody needed
- * the scavenger gives back after the next cycle, as all else that is beyond the retained goal.  (It used to stop at
- * that goal too, and so just where a heap grew fast.)
+ * it, a huge page at a time (pages.c), whenever fewer free pages have memory than scavenger_ahead says.  It stops below
+ * the memory limit's goal; what it touched and nobody needed the scavenger gives back after the next cycle, as all else
+ * that is beyond the retained goal.  (It used to stop at that goal too, and so just where a heap grew fast.)
  *
  * Allocations look at some figures when they leave their slow path, and ring; the word `listening` keeps all but one
  * of them from that.  Both sides are relaxed: a bell that is missed rings at the next slow path, one that rings for
  * nothing wakes the thread for nothing.  Where there was no memory to be had the thread is deaf for a second.
  *
- * It has the weight of the program's threads and gives way to whoever wakes up.  Niced like a mark worker it took half of
- * what the worker gets: cycles lasted longer, and a cache's heap grew by a fifth.  Also, who is niced may be kept waiting
- * in the middle of a fault, and what maps memory next to the heap waits with it; pages.c has the heap's own next chunk
- * mapped before.
+ * It has the weight of the program's threads and gives way to whoever wakes up.  Niced like a mark worker it took half
+ * of what the worker gets: cycles lasted longer, and a cache's heap grew by a fifth.  Also, who is niced may be kept
+ * waiting in the middle of a fault, and what maps memory next to the heap waits with it; pages.c has the heap's own next
+ * chunk mapped before.
  *
  * Fork: it stands still between two huge pages, as the scavenger does.  It ignores holds: it has no object.
  */
@@ -26,11 +25,10 @@
 #include "mutator/mutator.h"
 #include "os/options.h"
 #include "os/turnstile.h"
-#include "sweep/sweep.h"
 
 #include <signal.h>
 
-static _Atomic uint32_t bell, listening, stopping; /* the thread sleeps on the first; relaxed: see above */
+static _Atomic uint32_t bell, listening, stopping; /* the thread sleeps on the first; listening: see above */
 static struct os_turnstile turnstile;
 static pthread_t prefaulter;
 static bool running;

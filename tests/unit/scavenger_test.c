@@ -192,8 +192,6 @@ static void due(void **unused)
     assert_int_equal(scavenger_due(&both, 100 * MIB + 4096, 190 * MIB), 0); /* not worth it */
 }
 
-/* ---- scavtrace=1 --------------------------------------------------------------------------------------- */
-
 /* SC-11 */
 static void ahead(void **unused)
 {
@@ -205,6 +203,8 @@ static void ahead(void **unused)
     assert_int_equal(scavenger_ahead(1024 * MIB), 32 * MIB);
     assert_int_equal(scavenger_ahead(UINT64_MAX), 32 * MIB);
 }
+
+/* ---- scavtrace=1 --------------------------------------------------------------------------------------- */
 
 static void trace_line(void **unused)
 {
