@@ -19,7 +19,6 @@
 
 #include <errno.h>
 #include <limits.h>
-#include <signal.h>
 #include <string.h>
 
 _Atomic uint64_t control_period_ns = 120ull * 1000 * 1000 * 1000; /* PC-10 */
@@ -118,8 +117,6 @@ static void run_one(bool periodic)
 static void *collector_main(void *unused)
 {
     (void)unused;
-    mutator_block_signal();
-    pthread_setname_np(pthread_self(), "grey-collector");
     pthread_mutex_lock(&working);
     for (;;) {
         /* The bell before what it rings for. */
@@ -175,13 +172,8 @@ static int start_threads(void)
             error = scavenging_start();
         if (error == 0)
             error = prefault_start();
-        sigset_t all, old;
-        sigfillset(&all);
-        sigdelset(&all, SIGSEGV); /* mutator_block_signal */
-        pthread_sigmask(SIG_SETMASK, &all, &old);
         if (error == 0)
-            error = pthread_create(&collector, NULL, collector_main, NULL);
-        pthread_sigmask(SIG_SETMASK, &old, NULL);
+            error = os_start_background(&collector, "grey-collector", collector_main, NULL);
         atomic_store(&threads_up, error == 0);
         if (error != 0) {
             prefault_stop();
@@ -250,7 +242,7 @@ void control_shutdown(void)
     atomic_store(&threads_up, 0);
 }
 
-/* ---- pacing ------------------------------------------------------------------------------------------------ */
+/* ---- pacing ------------------------------------------------------------------------------------------ */
 
 static uint64_t minus(uint64_t a, uint64_t b) { return a > b ? a - b : 0; }
 
@@ -312,7 +304,7 @@ struct pacer control_pacer(void)
     return copy;
 }
 
-/* ---- what an allocation owes ---------------------------------------------------------------------------------- */
+/* ---- what an allocation owes ------------------------------------------------------------------------- */
 
 static int64_t take_credit(int64_t want)
 {
@@ -483,7 +475,7 @@ void grey_external_add(int64_t bytes)
         ask_for_cycle_after(last);
 }
 
-/* ---- waiting for cycles ------------------------------------------------------------------------------------------- */
+/* ---- waiting for cycles ------------------------------------------------------------------------------- */
 
 struct wait_for {
     uint64_t number, deadline;
@@ -573,7 +565,7 @@ static void start_if_reached(void)
         ask_for_cycle_after(last);
 }
 
-/* ---- setters ---------------------------------------------------------------------------------------------------------- */
+/* ---- setters ------------------------------------------------------------------------------------------ */
 
 int grey_set_percent(int percent)
 {
@@ -620,7 +612,7 @@ uint64_t cycle_goal(void) { return atomic_load_explicit(&goal, memory_order_rela
 int cycle_percent(void) { return atomic_load_explicit(&percent_now, memory_order_relaxed); }
 size_t cycle_memory_limit(void) { return atomic_load_explicit(&limit_now, memory_order_relaxed); }
 
-/* ---- fork --------------------------------------------------------------------------------------------------------------- */
+/* ---- fork --------------------------------------------------------------------------------------------- */
 
 void control_fork_wait(void)
 {

@@ -9,8 +9,9 @@
  *
  * What was taken from the program without being used by the collector, a thread that was held or waited for
  * it, counts as the collector's, as far as processors stood idle meanwhile, and at most as much as the
- * collector and its idle workers did use: who is held while those mark is held by them.  Idle is all that this process did not get: on a busy machine, and where a cgroup's quota
- * is used up, threads wait because the collector does, and an idle processor is one that somebody else had.
+ * collector and its idle workers did use: who is held while those mark is held by them.  Idle is all that this
+ * process did not get: on a busy machine, and where a cgroup's quota is used up, threads wait because the collector
+ * does, and an idle processor is one that somebody else had.
  * Without that bound the limiter went on there while collecting took a tenth, and a limit of 256 MiB was
  * passed by 40.
  *

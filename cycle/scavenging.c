@@ -25,14 +25,12 @@
 #include "cycle/scavenger.h"
 #include "heap/heap.h"
 #include "inspect/gauges.h"
-#include "mutator/mutator.h"
 #include "os/events.h"
 #include "os/options.h"
 #include "os/turnstile.h"
 #include "sweep/sweep.h"
 
 #include <errno.h>
-#include <signal.h>
 #include <unistd.h>
 
 static const uint64_t slice_ns = 100 * 1000, split_ns = 1000 * 1000, sweep_wait_ns = 10 * 1000 * 1000;
@@ -275,8 +273,6 @@ static void *scavenger_main(void *unused)
     (void)unused;
     struct background b = {.traced_at = os_now()};
     scavenger_pace_init(&b.pace);
-    mutator_block_signal();
-    pthread_setname_np(pthread_self(), "grey-scavenge");
     for (;;) {
         /* The bell before what it rings for. */
         uint32_t seen = atomic_load_explicit(&bell, memory_order_acquire);
@@ -292,12 +288,7 @@ static void *scavenger_main(void *unused)
 int scavenging_start(void)
 {
     atomic_store(&stopping, 0);
-    sigset_t all, old;
-    sigfillset(&all);
-    sigdelset(&all, SIGSEGV); /* mutator_block_signal */
-    pthread_sigmask(SIG_SETMASK, &all, &old);
-    int error = pthread_create(&scavenger, NULL, scavenger_main, NULL);
-    pthread_sigmask(SIG_SETMASK, &old, NULL);
+    int error = os_start_background(&scavenger, "grey-scavenge", scavenger_main, NULL);
     running = error == 0;
     return error;
 }

@@ -490,7 +490,7 @@ int grey_foreign_add(void *start, size_t size, unsigned flags, grey_foreign_fn *
     return error;
 }
 
-/* ---- release and death ---------------------------------------------------------------------------------------------- */
+/* ---- release and death ------------------------------------------------------------------------------- */
 
 static bool take(struct region *region)
 {
@@ -639,7 +639,7 @@ bool foreign_pins_at(struct thread *self, uintptr_t p, size_t *pins)
     return found;
 }
 
-/* ---- for the verifier ---------------------------------------------------------------------------------------------------- */
+/* ---- for the verifier -------------------------------------------------------------------------------- */
 
 uint32_t foreign_verify_word(uintptr_t word, bool stack, uint64_t number)
 {

@@ -7,11 +7,11 @@
  *
  * Exclusion.  The sweep flag guards a span's bits, counts and number; the layout's lock guards the links
  * and the place.  Order: flag, then lock.  Where there are many processors the lists are in shards, and the lock is
- * that of the shard which the span was put into: under the flag, so it stays the same while the flag is held.  Who pops a span owns it before he takes the flag, and the
- * sweeper frees an empty span only if, under flag and lock, it finds it in a list: so a span is never
- * freed under somebody who popped it.  A flag is held for one sweep or one run, by a thread in a busy
- * section or a collector thread at normal priority, so waiting for it inside a section is allowed (1,
- * lock rules).
+ * that of the shard which the span was put into: under the flag, so it stays the same while the flag is held.  Who
+ * pops a span owns it before he takes the flag, and the sweeper frees an empty span only if, under flag and lock, it
+ * finds it in a list: so a span is never freed under somebody who popped it.  A flag is held for one sweep or one
+ * run, by a thread in a busy section or a collector thread at normal priority, so waiting for it inside a section is
+ * allowed (1, lock rules).
  *
  * Records are never unmapped before shutdown; a number can be used again.  Whoever walks the table takes
  * the flag and then looks at the place again.

@@ -146,8 +146,9 @@ GREY_API void grey_blocking_begin(void);
 GREY_API void grey_blocking_end(void);
 
 /* Registers [low, high) as a stack on which this thread may run coroutines, or an alternate signal
- * stack (one made with SS_AUTODISARM is known only if it is registered); scanned in this thread's handshakes.  To move it to another thread remove it here and add it
- * there.  EINVAL, EEXIST overlaps another stack or the heap, ENOMEM; remove: ENOENT. */
+ * stack (one made with SS_AUTODISARM is known only if it is registered); scanned in this thread's
+ * handshakes.  To move it to another thread remove it here and add it there.  EINVAL, EEXIST overlaps
+ * another stack or the heap, ENOMEM; remove: ENOENT. */
 GREY_API int grey_stack_add(void *low, void *high);
 GREY_API int grey_stack_remove(void *low);
 

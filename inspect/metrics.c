@@ -165,7 +165,7 @@
     X(cpu_prefault, F64, true, "/cpu/classes/scavenge/prefault:cpu-seconds", COUNTER(prefault_ns),    \
       "Processor time of the thread that touches free memory ahead of its use.")                      \
     X(cpu_scavenge_total, F64, true, "/cpu/classes/scavenge/total:cpu-seconds", p->scavenger,         \
-      "Processor time spent giving memory back, and touching it ahead of use.")                                                     \
+      "Processor time spent giving memory back, and touching it ahead of use.")                        \
     X(cpu_total, F64, true, "/cpu/classes/total:cpu-seconds",                                         \
       p->collector + p->scavenger + p->program + p->idle,                                             \
       "All of it: collector, scavenging, program and idle.")                                          \

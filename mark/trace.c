@@ -563,7 +563,7 @@ void tracer_publish(struct tracer *tracer)
     tracer_give_tokens(tracer);
 }
 
-/* ---- contents, for the verifier ------------------------------------------------------------------------------------ */
+/* ---- contents, for the verifier ---------------------------------------------------------------------- */
 
 static OS_UNSANITIZED uintptr_t load_word(uintptr_t slot) { return *(const volatile uintptr_t *)slot; }
 

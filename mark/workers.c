@@ -11,11 +11,9 @@
  */
 #include "foreign/foreign.h"
 #include "mark/internal.h"
-#include "mutator/mutator.h"
 #include "os/options.h"
 
 #include <errno.h>
-#include <signal.h>
 
 enum worker_kind { DEDICATED, FRACTIONAL, IDLE };
 enum { WORKERS_MAX = 256, ASSISTS_MAX = 16 };
@@ -199,8 +197,6 @@ static bool run_slice(struct worker *worker)
 static void *worker_main(void *arg)
 {
     struct worker *worker = arg;
-    mutator_block_signal();
-    pthread_setname_np(pthread_self(), worker->kind == IDLE ? "grey-mark-idle" : "grey-mark");
     os_give_way(worker->kind == IDLE ? 19 : OS_NICE);
     while (!atomic_load_explicit(&stopping, memory_order_acquire))
         if (!run_slice(worker))
@@ -239,12 +235,8 @@ static int start_one(enum worker_kind kind)
         worker->tracer = tracer_new(false);
     if (worker->tracer == NULL)
         return ENOMEM;
-    sigset_t all, old;
-    sigfillset(&all);
-    sigdelset(&all, SIGSEGV);                 /* mutator_block_signal */
-    pthread_sigmask(SIG_SETMASK, &all, &old); /* the program's signals are not for our threads */
-    int error = pthread_create(&worker->thread, NULL, worker_main, worker);
-    pthread_sigmask(SIG_SETMASK, &old, NULL);
+    int error = os_start_background(&worker->thread, kind == IDLE ? "grey-mark-idle" : "grey-mark",
+                                    worker_main, worker);
     if (error == 0)
         n_workers++;
     return error;

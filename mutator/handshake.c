@@ -484,7 +484,7 @@ void handshake_count_exit(struct thread *self)
         take_off(self);
 }
 
-/* ---- start ---------------------------------------------------------------------------------------------------------- */
+/* ---- start ------------------------------------------------------------------------------------------- */
 
 int handshake_signal_number(void) { return handshake_signal; }
 

@@ -32,7 +32,6 @@ void mutator_each(void (*fn)(struct thread *thread, void *arg), void *arg);
 void mutator_each_created_slot(void (*fn)(uintptr_t word, void *arg), void *arg);
 /* runs array to at least n; outside sections */
 void mutator_grow_runs(struct thread *self, uint32_t n);
-void mutator_block_signal(void); /* in the collector's own threads: all but SIGSEGV */
 
 /* ---- the handshake --------------------------------------------------------------------------------------- */
 

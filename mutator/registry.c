@@ -142,15 +142,6 @@ static void unblock_signal(void)
     pthread_sigmask(SIG_UNBLOCK, &set, NULL);
 }
 
-void mutator_block_signal(void)
-{
-    sigset_t set;
-    sigfillset(&set);
-    /* A marker may meet a foreign region that is gone; a blocked fault would kill without a word (TR-18). */
-    sigdelset(&set, SIGSEGV);
-    pthread_sigmask(SIG_BLOCK, &set, NULL);
-}
-
 int registry_attach(struct thread *block, char *top)
 {
     int error = find_stack(block);

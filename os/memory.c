@@ -389,17 +389,15 @@ void os_huge(void *start, size_t size)
     errno = saved;
 }
 
-/* By stores and not by MADV_POPULATE_WRITE, which holds the lock of all the process's mappings for as long: a call of
- * mmap would wait for it.  A fault needs only that of its own mapping (Linux 6.4).  volatile: an atomic or of nothing is
- * a load to clang, and a load maps the kernel's page of zeroes. */
+/* By stores and not by MADV_POPULATE_WRITE, which holds the lock of all the process's mappings for as long: a call
+ * of mmap would wait for it.  A fault needs only that of its own mapping (Linux 6.4).  Stores and no loads: a load
+ * maps the kernel's page of zeroes first, and the store is then a second fault. */
 OS_UNSANITIZED void os_touch(void *start, size_t size)
 {
     check_pages(start, size, "touch");
     volatile char *p = start;
-    for (size_t at = 0; at < size; at += os_page_size()) {
-        char old = p[at];
-        p[at] = old;
-    }
+    for (size_t at = 0; at < size; at += os_page_size())
+        p[at] = 0;
 }
 
 void os_collapse(void *start, size_t size)

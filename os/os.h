@@ -15,6 +15,7 @@
 #define GREY_OS_OS_H
 
 #include <pthread.h>
+#include <signal.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
@@ -98,7 +99,7 @@ void os_fault(void *start, size_t size, enum os_class class); /* Ready -> Reserv
 void os_free(void *start, size_t size, enum os_class class, size_t mapped, size_t ready); /* any -> None */
 void os_unreserve(void *start, size_t size); /* Reserved -> None */
 void os_huge(void *start, size_t size);      /* advise huge pages, rounds inward */
-/* Has the kernel back each page now; contents stay, if nobody else writes. */
+/* Has the kernel back each page now.  The contents are forfeited. */
 void os_touch(void *start, size_t size);
 void os_collapse(void *start, size_t size);
 /* Takes huge pages apart that begin or end in or around the range; contents stay.  Some 200 us for each. */
@@ -156,13 +157,20 @@ uint64_t os_process_cpu(void);
 void os_wait(_Atomic uint32_t *word, uint32_t expected, uint64_t timeout_ns);
 void os_wake(_Atomic uint32_t *word, int count);
 void os_yield(void);
+/* One step of a bounded wait: spins, then yields, then sleeps 50 us at a time; start with *n = 0.
+ * Signal-safe. */
+void os_pause(unsigned *n);
+
+/* ---- threads of the library's own ---------------------------------------------------------------------- */
+
+/* pthread_create for a thread that gets no signal but its own faults; name: at most 15 characters. */
+int os_start_background(pthread_t *id, const char *name, void *(*run)(void *), void *arg);
+/* What it blocks, on the calling thread. */
+void os_block_signals(sigset_t *old);
 /* From now on this thread gives way to those of the program: it preempts nobody when it wakes up, and whoever
  * wakes up preempts it.  With at least that nice value; not where the program has a policy of its own. */
 void os_give_way(int nice);
 enum { OS_NICE = 10 }; /* of threads that work at leisure: a ninth of the weight of the program's */
-/* One step of a bounded wait: spins, then yields, then sleeps 50 us at a time; start with *n = 0.
- * Signal-safe. */
-void os_pause(unsigned *n);
 
 /* ---- locks ------------------------------------------------------------------------------------------- */
 
@@ -212,7 +220,8 @@ bool os_lock_held(const struct os_lock *lock); /* debug builds: does this thread
     X(AFTER_FINISH) X(SWEEP_OPEN) X(SWEEP_SPAN) X(MARK_SCAN) X(MARK_IDLE) X(MARK_HELP) X(ANSWER) X(SHADE)         \
     X(SHADE_DIRTY) X(REFILL) X(LARGE_BEFORE_PUBLISH) X(ATTACH) X(EXIT) X(HOLD) X(FORK_PREPARE) X(ASSIST)            \
     X(COPY_TEST) X(FOREIGN_ADD) X(FOREIGN_SCAN) X(FOREIGN_SWEEP) X(WEAK_GET)          \
-    X(LARGE_NUMBERED) X(ARENA_FREE) X(ARENA_FAULT) X(ARENA_SCAN) X(ARENA_SWEEP) X(PREFAULT) X(PIN) X(ANSWER_FOR) X(HOLD_HANDLE)
+    X(LARGE_NUMBERED) X(ARENA_FREE) X(ARENA_FAULT) X(ARENA_SCAN) X(ARENA_SWEEP) X(PREFAULT) X(PIN) X(ANSWER_FOR) \
+    X(HOLD_HANDLE)
 /* Mistakes that the suite must catch (docs/limits, protocol.md 0). */
 #define OS_FAULTS(X)                                                                                  \
     X(NO_DIRTY) X(NO_SIGNAL_FRAME) X(EARLY_SWEEP) X(NO_REST) X(ATTACH_IN_HOLD) X(NO_BUFFER_COUNT)    \

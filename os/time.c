@@ -1,4 +1,4 @@
-/* os/time.c -- clocks, three ways to wait, and one to keep others from waiting.
+/* os/time.c -- clocks, and three ways to wait.
  *
  * Everything here may be called in the handshake's signal handler, so all of it leaves errno alone and
  * takes no lock.  os_wait is a private futex: its word is the state that is waited for itself, so a
@@ -15,7 +15,6 @@
 #include <errno.h>
 #include <linux/futex.h>
 #include <sched.h>
-#include <sys/resource.h>
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
@@ -25,8 +24,7 @@
 enum {
     PAUSE_SPINS = 64,  /* some microseconds */
     PAUSE_YIELDS = 16, /* after the spins */
-    PAUSE_SLEEP_NS = 50000,
-    SLICE_NS = 10000000 /* longer than the kernel's own, 0.7 to 2.8 ms; 0.1 to 100 ms are allowed */
+    PAUSE_SLEEP_NS = 50000
 };
 
 static uint64_t read_clock(clockid_t clock)
@@ -67,31 +65,6 @@ void os_wake(_Atomic uint32_t *word, int count)
 }
 
 void os_yield(void) { sched_yield(); }
-
-/* A server's thread that wakes up on a processor where marking goes on would wait for the end of the marker's
- * slice, which is looked for at a tick: 4 to 8 ms.  Since Linux 6.12 a thread may ask for slices of its own,
- * and one that wakes up goes before one whose slices are longer.  SCHED_BATCH is the other half, also before
- * 6.12: it does not preempt when it wakes up.  Neither takes from anybody's share of the processor.
- * With a cache server under a burst (bench/burst.c) p99 went from 7.1 to 1.5 ms and p99.9 from 13 to 4.4. */
-void os_give_way(int nice)
-{
-    struct { /* the kernel's struct sched_attr, first version; glibc has one since 2.41 */
-        uint32_t size, policy;
-        uint64_t flags;
-        int32_t nice;
-        uint32_t priority;
-        uint64_t runtime, deadline, period;
-    } attributes = {.size = sizeof attributes, .policy = SCHED_BATCH, .runtime = SLICE_NS};
-    int saved = errno, policy = sched_getscheduler(0), now = getpriority(PRIO_PROCESS, 0);
-    if (policy != SCHED_OTHER && policy != SCHED_BATCH && policy != -1) { /* the program's choice */
-        errno = saved;
-        return;
-    }
-    attributes.nice = now > nice ? now : nice;
-    if (syscall(SYS_sched_setattr, 0, &attributes, 0) != 0) /* a filter for system calls, perhaps */
-        setpriority(PRIO_PROCESS, (id_t)syscall(SYS_gettid), attributes.nice);
-    errno = saved;
-}
 
 void os_pause(unsigned *n)
 {

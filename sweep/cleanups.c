@@ -462,10 +462,8 @@ static int start_one(struct own_thread *thread)
     if (!atomic_compare_exchange_strong_explicit(&thread->state, &state, STARTING, memory_order_acq_rel,
                                                  memory_order_acquire))
         return 0; /* it is there, or another thread is about to see to it */
-    sigset_t all, old;
-    sigfillset(&all);
-    sigdelset(&all, SIGSEGV); /* faults of cleanups go to the program's handler, or ours (TR-18) */
-    pthread_sigmask(SIG_SETMASK, &all, &old);
+    sigset_t old;
+    os_block_signals(&old); /* not faults: a cleanup's goes to the program's handler, or ours (TR-18) */
     int error = grey_thread_create(&thread->id, NULL, own_main, thread);
     pthread_sigmask(SIG_SETMASK, &old, NULL);
     atomic_store_explicit(&thread->state, error == 0 ? UP : ABSENT, memory_order_release);

@@ -12,11 +12,9 @@
 #include "sweep/specials.h"
 #include "sweep/sweep.h"
 #include "sweep/words.h"
-#include "mutator/mutator.h"
 #include "os/options.h"
 #include "os/turnstile.h"
 
-#include <signal.h>
 #if OS_ASAN
 #include <sanitizer/asan_interface.h>
 #else
@@ -209,8 +207,6 @@ void sweep_pay(struct thread *self, size_t bytes)
 static void *sweeper_main(void *unused)
 {
     (void)unused;
-    mutator_block_signal();
-    pthread_setname_np(pthread_self(), "grey-sweep");
     for (;;) {
         /* The signal before the flag: stopping changes them in the other order. */
         uint32_t signal = atomic_load_explicit(&sweeper_signal, memory_order_acquire);
@@ -240,11 +236,7 @@ static void *sweeper_main(void *unused)
 int sweep_thread_start(void)
 {
     atomic_store(&stopping, 0);
-    sigset_t all, old;
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &old);
-    int error = pthread_create(&sweeper, NULL, sweeper_main, NULL);
-    pthread_sigmask(SIG_SETMASK, &old, NULL);
+    int error = os_start_background(&sweeper, "grey-sweep", sweeper_main, NULL);
     running = error == 0;
     return error;
 }

@@ -31,7 +31,7 @@ static void look_at_thread(struct item *item)
     own_finalizers += strcmp(name, "grey-final") == 0;
     pthread_sigmask(SIG_SETMASK, NULL, &blocked);
     wrong += !sigismember(&blocked, SIGINT) || !sigismember(&blocked, SIGALRM) ||
-             sigismember(&blocked, SIGRTMIN + 2);
+             sigismember(&blocked, SIGRTMIN + 2) || sigismember(&blocked, SIGSEGV);
 }
 
 static void own_threads(void **unused)

@@ -9,6 +9,7 @@
 
 #include "cycle/cycle.h"
 
+#include <dirent.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -341,6 +342,61 @@ static void shutdown_and_start_again(void **unused)
     child_passes("live_again", NULL);
 }
 
+/* ---- the library's own threads ------------------------------------------------------------------------ */
+
+/* SigBlk of thread `id`; 0: it is not one of ours, whose names begin with "grey-". */
+static unsigned long long blocked_by(const char *id, char name[32])
+{
+    char path[64], line[256];
+    unsigned long long blocked = 0;
+    snprintf(path, sizeof(path), "/proc/self/task/%.20s/status", id);
+    FILE *status = fopen(path, "r");
+    if (status == NULL)
+        return 0;
+    name[0] = '\0';
+    while (fgets(line, sizeof(line), status) != NULL) {
+        sscanf(line, "Name: %31s", name);
+        sscanf(line, "SigBlk: %llx", &blocked);
+    }
+    fclose(status);
+    return strncmp(name, "grey-", 5) == 0 ? blocked : 0;
+}
+
+/* The program's signals are not for them; a fault of a marker's must reach the handler (TR-18). */
+static void masks_of_own_threads(void)
+{
+    static const char *const wanted[] = {"grey-collector", "grey-mark", "grey-sweep", "grey-scavenge",
+                                         "grey-prefault"};
+    unsigned seen = 0;
+    CHILD_CHECK(grey_init(NULL) == 0);
+    DIR *tasks = opendir("/proc/self/task");
+    CHILD_CHECK(tasks != NULL);
+    for (struct dirent *task; (task = readdir(tasks)) != NULL;) {
+        char name[32];
+        unsigned long long blocked = blocked_by(task->d_name, name);
+        /* The C library starts a thread with everything blocked, and then gives it the mask it is to have. */
+        for (int ms = 0; ms < 10000 && (blocked >> (SIGSEGV - 1) & 1) != 0; ms++) {
+            usleep(1000);
+            blocked = blocked_by(task->d_name, name);
+        }
+        for (size_t i = 0; i < LENGTH(wanted); i++)
+            if (blocked != 0 && strcmp(name, wanted[i]) == 0)
+                seen |= 1u << i;
+        for (int signal = 1; blocked != 0 && signal <= SIGRTMAX; signal++)
+            if (signal != SIGKILL && signal != SIGSTOP && (signal < 32 || signal >= SIGRTMIN))
+                CHILD_CHECK((blocked >> (signal - 1) & 1) == (signal != SIGSEGV));
+    }
+    closedir(tasks);
+    CHILD_CHECK(seen == (1u << LENGTH(wanted)) - 1);
+    grey_shutdown();
+}
+
+static void own_threads_get_no_signals(void **unused)
+{
+    (void)unused;
+    child_passes("masks_of_own_threads", NULL);
+}
+
 static void versions(void **unused)
 {
     (void)unused;
@@ -357,10 +413,10 @@ int main(int argc, char **argv)
 #name, name                                                                                          \
     }
     static const struct child_case cases[] = {
-        CASE(bad_options),     CASE(good_options),   CASE(print_settings),
-        CASE(start_by_init),   CASE(start_by_alloc), CASE(start_by_setter),
-        CASE(limit_by_option), CASE(first_calls),    CASE(calls_before_the_start),
-        CASE(live_again),
+        CASE(bad_options),     CASE(good_options),         CASE(print_settings),
+        CASE(start_by_init),   CASE(start_by_alloc),       CASE(start_by_setter),
+        CASE(limit_by_option), CASE(first_calls),          CASE(calls_before_the_start),
+        CASE(live_again),      CASE(masks_of_own_threads),
     };
 #undef CASE
     CHILD_MAIN(argc, argv, cases);
@@ -370,6 +426,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(malformed_limit),
         cmocka_unit_test(implicit_start),
         cmocka_unit_test(shutdown_and_start_again),
+        cmocka_unit_test(own_threads_get_no_signals),
         cmocka_unit_test(versions),
     };
     return cmocka_run_group_tests_name("init", tests, NULL, NULL);
