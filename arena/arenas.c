@@ -145,7 +145,7 @@ static inline struct arena *begin(struct grey_arena *arena, const char *when_fre
     if (UNLIKELY(record == NULL && !busy))
         was_freed(arena, when_freed);
     if (UNLIKELY(!busy && atomic_load_explicit(&record->handle, memory_order_relaxed) != (uintptr_t)arena))
-        os_fatal(arena, "not an arena");
+        os_fatal(arena, "not an arena, or nothing kept its handle: a global that holds one has to be a root");
     if (UNLIKELY(busy || (record->active != NULL &&
                           atomic_load_explicit(&arena->active, memory_order_relaxed) == NULL)))
         os_fatal(arena, "an arena is used by two threads at once, or by a signal handler during a call");

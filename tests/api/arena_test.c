@@ -444,7 +444,7 @@ static void reset_after_free(void)
     grey_arena_reset(arena);
 }
 
-static struct grey_arena *volatile of_handler;
+GREY_ROOT(struct grey_arena *, of_handler);
 static void on_alarm(int signal)
 {
     (void)signal;
