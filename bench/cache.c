@@ -1,10 +1,10 @@
 /* cache.c -- the latency of a cache under an open load: what a user of a server feels of a collector.
  *
  * The cache is cache.h's, of 2 million entries if not said.  First a closed loop, operations one after the
- * other, finds the program's capacity.  Then operations arrive by a fixed schedule, at 25, 50 and 75 % of it (or --rate operations a second), 16 at
- * a time on each thread, as from a client that pipelines; between arrivals the thread sleeps.  Latency is
- * from the time at which the schedule wanted the operation to its end: what waits behind a pause counts as
- * well, which a loop that begins the next operation when the last one has ended would leave out.
+ * other, finds the program's capacity.  Then operations arrive by a fixed schedule, at 25, 50 and 75 % of it (or
+ * --rate operations a second), 16 at a time on each thread, as from a client that pipelines; between arrivals the
+ * thread sleeps.  Latency is from the time at which the schedule wanted the operation to its end: what waits behind
+ * a pause counts as well, which a loop that begins the next operation when the last one has ended would leave out.
  */
 #include "cache.h"
 

@@ -5,6 +5,7 @@
  *     idle        asleep in a plain read(), where only a signal reaches them
  *     blocked     the same inside a blocking region, where nobody needs to ask them
  *     computing   reading the clock in a loop, without ever entering the collector
+ *     deep        the same with 1 MiB of stack in use, where one word in four points into the heap
  *
  * and the main thread asks for collections, a millisecond apart.  Reported: the length of a collection,
  * and how long threads were held up, once as the collector says (Grey: its pause statistics; Boehm: from stop
@@ -17,7 +18,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { CYCLES = 200, GAPS = 4096, LITTER = 4096 };
+enum { CYCLES = 200, GAPS = 4096, LITTER = 4096, DEEP = 1 << 20 };
 
 struct task {
     char kind; /* the variant's first letter */
@@ -54,6 +55,16 @@ static void compute(struct task *task)
     }
 }
 
+static __attribute__((noinline)) void compute_deep(struct task *task, struct kept *kept)
+{
+    struct kept *frame[DEEP / sizeof(struct kept *)];
+    for (size_t i = 0; i < sizeof frame / sizeof *frame; i++)
+        frame[i] = i % 4 == 0 ? kept : NULL;
+    __asm__ volatile("" : : "r"(frame) : "memory"); /* else it isn't made */
+    compute(task);
+    __asm__ volatile("" : : "r"(frame) : "memory");
+}
+
 static void *run(void *arg)
 {
     struct task *task = arg;
@@ -63,6 +74,8 @@ static void *run(void *arg)
     __atomic_fetch_add(&started, 1, __ATOMIC_RELEASE); /* main waits for it */
     if (task->kind == 'c')
         compute(task);
+    else if (task->kind == 'd')
+        compute_deep(task, kept);
     else if (task->kind == 'b')
         BENCH_CHECK(peer_blocking_call(wait_for_end, task) == 0);
     else
@@ -125,7 +138,8 @@ int main(int argc, char **argv)
     bench_parse(argc, argv, &options);
     const char *kind = options.variant != NULL ? options.variant : "idle";
     unsigned threads = options.threads != 0 ? options.threads : 2;
-    BENCH_CHECK(strcmp(kind, "idle") == 0 || strcmp(kind, "blocked") == 0 || strcmp(kind, "computing") == 0);
+    BENCH_CHECK(strcmp(kind, "idle") == 0 || strcmp(kind, "blocked") == 0 || strcmp(kind, "computing") == 0 ||
+                strcmp(kind, "deep") == 0);
     BENCH_CHECK(threads <= PEER_THREADS);
     peer_start(options.workers);
 
