@@ -39,11 +39,12 @@ void mutator_fence(void)
         mutator_handshake();
         return;
     }
-    for (struct thread *t = atomic_load_explicit(&thread_blocks, memory_order_acquire); t != NULL;
-         t = t->next_block) {
-        /* acquire: pairs with thread_leave's release: the section's effects are visible */
-        uint32_t busy = atomic_load_explicit(&t->busy, memory_order_acquire);
-        for (unsigned n = 0; (busy & 1) && atomic_load_explicit(&t->busy, memory_order_acquire) == busy;)
+    struct thread *const first = atomic_load_explicit(&thread_blocks, memory_order_acquire);
+    for (struct thread *t = first; t != NULL; t = t->next_block)
+        /* acquire, here and below: pairs with thread_leave's release: the section's effects are visible */
+        t->fenced = atomic_load_explicit(&t->busy, memory_order_acquire);
+    for (struct thread *t = first; t != NULL; t = t->next_block)
+        for (unsigned n = 0;
+             (t->fenced & 1) && atomic_load_explicit(&t->busy, memory_order_acquire) == t->fenced;)
             os_pause(&n);
-    }
 }

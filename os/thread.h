@@ -91,6 +91,8 @@ struct thread {
     uint64_t scanned_region; /* region at the last scan */
     uint64_t scanned_cycle;
 
+    uint32_t fenced; /* busy, when FENCE began; who fences */
+
     /* collector, under the list lock */
     uint64_t requested_at; /* ns; for the 10 s warning */
     uint64_t warned_at;

@@ -1,0 +1,78 @@
+/* tests/hooks/fence_test.c -- FENCE waits for the sections that it found, and for no others.
+ *
+ * Two threads stand in busy sections when a cycle is armed.  One leaves its section and stands in the next
+ * when the other is still in the first: arm is over as soon as that one leaves too, and blacken's FENCE, which
+ * finds the later section, waits for it.  A fence that looked at a thread only when it is done with those
+ * before it would wait for the later section as well, and with many threads for one section after the other.
+ *
+ * Requirements: docs/protocol.md 1 (FENCE), TR-4.
+ */
+#include "support_hooks.h"
+
+#include <unistd.h>
+
+static _Atomic int left; /* the first section */
+
+static void refill_twice(void)
+{
+    HOOKS_CHECK(grey_alloc_leaf(64) != NULL); /* two classes, so each is a refill: a section of its own */
+    atomic_fetch_add(&left, 1);
+    stage_await(1);
+    HOOKS_CHECK(grey_alloc_leaf(1024) != NULL);
+}
+
+static void leaves_first(int which)
+{
+    pthread_t actors[2];
+    int in_section[2];
+    hooks_up("");
+    atomic_store(&left, 0);
+    for (int i = 0; i < 2; i++) {
+        in_section[i] = stop_at(OS_HOOK_REFILL, NULL);
+        actors[i] = actor_start(refill_twice);
+        HOOKS_CHECK(stop_reached(in_section[i], 20000));
+    }
+    int armed = stop_at(OS_HOOK_AFTER_ARM, NULL), black = stop_at(OS_HOOK_AFTER_BLACKEN, NULL);
+    cycle_begin();
+    HOOKS_CHECK(!stop_reached(armed, 200));
+    stop_release(in_section[which]);
+    while (atomic_load(&left) == 0)
+        usleep(1000);
+    int later = stop_at(OS_HOOK_REFILL, NULL);
+    stage_set(1);
+    HOOKS_CHECK(stop_reached(later, 20000));
+    HOOKS_CHECK(!stop_reached(armed, 200));
+    stop_release(in_section[1 - which]);
+    HOOKS_CHECK(stop_reached(armed, 20000));
+    stop_release(armed);
+    HOOKS_CHECK(!stop_reached(black, 200));
+    stop_release(later);
+    HOOKS_CHECK(stop_reached(black, 20000));
+    stop_release(black);
+    for (int i = 0; i < 2; i++)
+        actor_join(actors[i]);
+    cycle_await(1);
+    hooks_down();
+}
+
+/* The walk has one of the two orders. */
+static void the_older_leaves_first(void **unused)
+{
+    (void)unused;
+    leaves_first(0);
+}
+
+static void the_younger_leaves_first(void **unused)
+{
+    (void)unused;
+    leaves_first(1);
+}
+
+int main(int argc, char **argv)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(the_older_leaves_first),
+        cmocka_unit_test(the_younger_leaves_first),
+    };
+    return hooks_main(argc, argv, tests, sizeof(tests) / sizeof(tests[0]));
+}
