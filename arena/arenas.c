@@ -563,13 +563,13 @@ void *grey_arena_clone(const void *p, const struct grey_type *type, size_t count
 /* ---- lost handles -------------------------------------------------------------------------------------- */
 
 /* Its chunks are not live in this cycle any more, from which the next goal is made. */
-static void uncount(struct arena *arena)
+static void doom(struct arena *arena)
 {
     if (arena->active != NULL)
-        chunk_uncount(arena->active);
+        chunk_doom(arena->active);
     for (struct chunk *chunk = chunk_of_link(arena->full.first); chunk != NULL;
          chunk = chunk_of_link(chunk->next))
-        chunk_uncount(chunk);
+        chunk_doom(chunk);
 }
 
 void arena_find_dead(void)
@@ -583,7 +583,7 @@ void arena_find_dead(void)
         arena->dead = 1;
         arena->next_dead = first_dead;
         first_dead = i;
-        uncount(arena);
+        doom(arena);
         atomic_fetch_sub_explicit(&arenas, 1, memory_order_relaxed);
     }
 }

@@ -85,6 +85,7 @@ int chunks_init(void)
     atomic_store(&left_over, 0);
     atomic_store(&arena_space.extent, 0);
     atomic_store(&heap.chunks_live, 0);
+    atomic_store(&heap.chunks_waiting, 0);
     if (reserve() != 0)
         return ENOMEM;
     int error = slots_init(&chunk_table, sizeof(struct chunk), (uint32_t)(arena_space.reserved / ARENA_CHUNK),
@@ -109,6 +110,7 @@ void chunks_shutdown(void)
     }
     atomic_store(&arena_space.extent, 0);
     atomic_store(&heap.chunks_live, 0);
+    atomic_store(&heap.chunks_waiting, 0);
     os_free(arena_space.base, arena_space.reserved, OS_ARENAS, mapped, used);
     os_free(chunk_bits_base, bits_reserved, OS_CHUNKS, bits_mapped, bits_used);
     slots_shutdown(&chunk_table);
@@ -247,20 +249,23 @@ static bool starts_zero(const struct chunk *chunk)
 
 /* Live are the chunks of arenas that are not freed (UA-17).  Not those on the reuse list: they are there to
  * be taken.  If they counted, each cycle that finds lost arenas would see as much live as before and set a
- * goal of twice as many chunks. */
-static void count(struct chunk *chunk)
+ * goal of twice as many chunks.  Chunks that are freed, or whose arena is lost, and that have not faulted yet
+ * take memory all the same: they are counted apart, for who decides whether a thread that takes more has to
+ * wait (cycle/control.c).  Else three threads that filled and reset arenas had 120,000 chunks pending, in a
+ * cycle that waited for a thread which the kernel kept for a minute. */
+static void count(struct chunk *chunk, enum counted as)
 {
-    chunk->counted = 1;
-    atomic_fetch_add_explicit(&heap.chunks_live, ARENA_CHUNK, memory_order_relaxed);
+    _Atomic uint64_t *const sums[] = {NULL, &heap.chunks_live, &heap.chunks_waiting};
+    if (chunk->counted == as)
+        return;
+    if (as != COUNTED_NOWHERE)
+        atomic_fetch_add_explicit(sums[as], ARENA_CHUNK, memory_order_relaxed);
+    if (chunk->counted != COUNTED_NOWHERE)
+        atomic_fetch_sub_explicit(sums[chunk->counted], ARENA_CHUNK, memory_order_relaxed);
+    chunk->counted = as;
 }
 
-void chunk_uncount(struct chunk *chunk)
-{
-    if (!chunk->counted)
-        return;
-    chunk->counted = 0;
-    atomic_fetch_sub_explicit(&heap.chunks_live, ARENA_CHUNK, memory_order_relaxed);
-}
+void chunk_doom(struct chunk *chunk) { count(chunk, COUNTED_WAITING); }
 
 /* But an arena that lives for a request is there in one moment and not in the next.  A cycle that ends between
  * two requests would set a goal without their chunks, and the next two requests pass it: a server with a small
@@ -282,7 +287,7 @@ struct chunk *chunk_take(bool first, bool *fresh)
     os_unlock(&lock);
     if (!*fresh) {
         step(chunk, CHUNK_ACTIVE);
-        count(chunk);
+        count(chunk, COUNTED_LIVE);
         return chunk;
     }
     if (chunk == NULL)
@@ -299,7 +304,7 @@ struct chunk *chunk_take(bool first, bool *fresh)
         os_huge(chunk_start(chunk), ARENA_CHUNK);
     ASSERT(starts_zero(chunk));
     step(chunk, CHUNK_ACTIVE);
-    count(chunk);
+    count(chunk, COUNTED_LIVE);
     return chunk;
 }
 
@@ -308,7 +313,7 @@ void chunk_fill(struct chunk *chunk) { step(chunk, CHUNK_FULL); }
 void chunk_reuse(struct chunk *chunk)
 {
     step(chunk, CHUNK_REUSABLE);
-    chunk_uncount(chunk);
+    count(chunk, COUNTED_NOWHERE);
     push_shared(&reusable, chunk);
 }
 
@@ -324,6 +329,7 @@ static void fault(struct chunk *chunk)
     os_fault(chunk_start(chunk), ARENA_CHUNK, OS_ARENAS);
     os_fault(chunk_bits(chunk), CHUNK_BITS, OS_CHUNKS);
     chunk->stage = 0;
+    count(chunk, COUNTED_NOWHERE);
     push_shared(&quarantine, chunk);
 }
 
@@ -332,11 +338,11 @@ void chunk_free(struct chunk *chunk, uintptr_t arena, uintptr_t made, uintptr_t 
     atomic_store_explicit(&chunk->arena, arena, memory_order_relaxed);
     atomic_store_explicit(&chunk->made, made, memory_order_relaxed);
     atomic_store_explicit(&chunk->freed, freed, memory_order_relaxed);
-    chunk_uncount(chunk); /* UA-25 */
     if (!barrier_on()) {
         fault(chunk);
         return;
     }
+    count(chunk, COUNTED_WAITING);
     step(chunk, CHUNK_PENDING);
     push_shared(&pending, chunk);
 }

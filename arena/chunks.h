@@ -20,6 +20,9 @@ enum chunk_state {
     CHUNK_STATES
 };
 
+/* Where its bytes count: as live, or as memory that goes with this cycle or the sweep after it. */
+enum counted { COUNTED_NOWHERE, COUNTED_LIVE, COUNTED_WAITING };
+
 struct chunk {
     struct slot slot;
     _Atomic uint64_t colour; /* number of the last cycle that found a pointer into it while in quarantine */
@@ -29,7 +32,7 @@ struct chunk {
     _Atomic uint32_t low; /* offset: below it lie objects that may hold pointers */
     uint32_t high;        /* offset: from it on lie leaf objects */
     uint32_t stage;       /* how far its memory was made ready */
-    uint32_t counted;     /* in heap.chunks_live */
+    uint32_t counted;     /* enum counted */
     char *start;          /* these two: from when it was first taken; for the fast path */
     _Atomic uint64_t *bits;
     _Atomic uintptr_t arena, made, freed; /* who freed it last, for messages; freed 0: the handle was lost */
@@ -79,8 +82,8 @@ static inline struct chunk *chunk_of_link(uint32_t link) { return link != 0 ? ch
 /* An ACTIVE chunk: the last reusable one, else a ready one, else a new one (UA-12).  first: of its arena, so
  * it may stay small.  *fresh: its memory was not in use before.  NULL: no memory. */
 struct chunk *chunk_take(bool first, bool *fresh);
-/* Is no longer counted as live: it goes, or its arena does. */
-void chunk_uncount(struct chunk *chunk);
+/* Is no longer counted as live: its arena's handle is dead. */
+void chunk_doom(struct chunk *chunk);
 void chunk_fill(struct chunk *chunk);  /* ACTIVE -> FULL */
 void chunk_reuse(struct chunk *chunk); /* ACTIVE -> REUSABLE */
 /* A FULL chunk is its arena's no more: it faults now if the phase is OFF, else after this cycle (UA-23). */

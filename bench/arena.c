@@ -15,6 +15,10 @@
  * collector a million of them would cost.
  *
  * free: (grey) what the end of an arena of 32 full chunks costs, a chunk.
+ *
+ * lost, untouched: (grey) threads that do nothing but take arenas of 20 MiB and lose them, as fast as memory can be
+ * left to the collector; --threads or 4.  Ten pages of each are written to, or none, which the kernel does not slow
+ * down.  The most that stood in chunks, of twenty looks a second, and how many arenas were lost.
  */
 #include "bench.h"
 
@@ -338,6 +342,58 @@ static void measure_free(bool quick)
     bench_end(&section);
     print("free", "us", (double)spent / (double)(rounds * CHUNKS) / 1e3, &section, "free,chunks=32");
 }
+
+enum { LOSERS_MOST = 256, PIECES = 10 };
+static const size_t piece = 2 << 20;
+static _Atomic uint64_t lost;
+static atomic_bool enough;
+
+static void *lose(void *touch)
+{
+    BENCH_CHECK(grey_thread_attach() == 0);
+    for (; !atomic_load(&enough); atomic_fetch_add(&lost, 1)) {
+        space s = space_new();
+        for (int i = 0; i < PIECES; i++) {
+            char *p = space_text(&s, piece);
+            BENCH_CHECK(p != NULL);
+            if (touch != NULL)
+                BENCH_CHECK((*p)++ == 0);
+        }
+    }
+    return NULL;
+}
+
+static void measure_lost(const char *what, bool touch, bool quick, unsigned n)
+{
+    n = n != 0 ? n : 4;
+    BENCH_CHECK(n <= LOSERS_MOST);
+    int looks = quick ? 2 : 60;
+    uint64_t most = 0, before = atomic_load(&lost);
+    atomic_store(&enough, false);
+    pthread_t threads[LOSERS_MOST];
+    struct bench_section section;
+    char name[32];
+    snprintf(name, sizeof(name), "%s,threads=%u", what, n);
+    bench_begin(&section);
+    for (unsigned i = 0; i < n; i++)
+        BENCH_CHECK(pthread_create(&threads[i], NULL, lose, touch ? &lost : NULL) == 0);
+    for (int i = 0; i < looks; i++) {
+        struct grey_stats stats = GREY_STATS_INIT;
+        nanosleep(&(struct timespec){0, 50 * 1000 * 1000}, NULL);
+        BENCH_CHECK(grey_stats_read(&stats) == 0);
+        uint64_t now = stats.arena_chunks_active + stats.arena_chunks_pending + stats.arena_chunks_reusable;
+        most = now > most ? now : most;
+    }
+    atomic_store(&enough, true);
+    bench_end(&section);
+    double seconds = (double)section.wall_ns / 1e9;
+    print("held", "MiB", (double)(most * (CHUNK >> 20)), &section, name);
+    bench_print(&(struct bench_result){"arena", PEER_NAME, "rate", "1/s", BENCH_HIGHER,
+                                       (double)(atomic_load(&lost) - before) / seconds},
+                &section, "%s", name);
+    for (unsigned i = 0; i < n; i++)
+        pthread_join(threads[i], NULL);
+}
 #endif
 
 int main(int argc, char **argv)
@@ -356,6 +412,10 @@ int main(int argc, char **argv)
 #if defined(PEER_GREY)
     if (only == NULL || strcmp(only, "free") == 0)
         measure_free(options.quick);
+    if (only == NULL || strcmp(only, "lost") == 0)
+        measure_lost("lost", true, options.quick, options.threads);
+    if (only == NULL || strcmp(only, "untouched") == 0)
+        measure_lost("untouched", false, options.quick, options.threads);
 #endif
     if (only == NULL || strcmp(only, "requests") == 0)
         measure_requests(options.quick);

@@ -1,10 +1,10 @@
-/* tests/hooks/limit_phase_test.c -- the memory limit while the collector stands still.
+/* tests/hooks/limit_phase_test.c -- the memory limit, and the goal, while the collector stands still.
  *
  * A collector's thread that waits for its processor stops wherever it is.  At each of these places a program
  * that allocates at full speed must not run away: before marking is over it waits, afterwards it sweeps.  An
- * actor replaces leaves; the director stops the collector and looks at what is mapped.
+ * actor replaces leaves, or loses arenas; the director stops the collector and looks at what is mapped.
  *
- * Requirements: PC-11, PC-15, SW-1, SW-9, SC-4.
+ * Requirements: PC-7, PC-8, PC-11, PC-15, SW-1, SW-9, SC-4, UA-17, UA-20, UA-25.
  */
 #include "cycle/cycle.h"
 #include "inspect/gauges.h"
@@ -101,13 +101,74 @@ static void sweep_open_at_first(void **unused)
     stands_at(OS_HOOK_SWEEP_OPEN, true);
 }
 
+/* Without a limit: each turn takes three chunks of 8 MiB, two of them fresh at least, and leaves them dead. */
+static _Atomic uint64_t turns;
+static void fill(struct grey_arena *arena)
+{
+    HOOKS_CHECK(arena != NULL);
+    for (int i = 0; i < 10; i++)
+        HOOKS_CHECK(grey_arena_alloc_leaf(arena, 2 * MIB, 0) != NULL);
+    atomic_fetch_add(&turns, 1);
+}
+static void lose_arenas(void)
+{
+    while (!atomic_load(&enough))
+        fill(grey_arena_new());
+}
+static void reset_arena(void)
+{
+    struct grey_arena *arena = grey_arena_new();
+    for (; !atomic_load(&enough); grey_arena_reset(arena))
+        fill(arena);
+    grey_arena_free(arena);
+}
+
+/* Past the goal and a tenth it waits in proportion to what it takes, a millisecond for a chunk. */
+static void past_the_goal(void (*take)(void))
+{
+    hooks_up("");
+    atomic_store(&enough, false);
+    HOOKS_CHECK(grey_set_percent(100) == -1);
+    pthread_t actor = actor_start(take);
+    while (cycles_over() < 3)
+        usleep(1000);
+    int stop = stop_at(OS_HOOK_ROUND_START, NULL);
+    HOOKS_CHECK(stop_reached(stop, 20000));
+    uint64_t began = os_now(), before = atomic_load(&turns), taken, ms;
+    do {
+        usleep(1000);
+        taken = atomic_load(&turns) - before;
+        ms = (os_now() - began) / 1000000;
+    } while (ms < STANDS_MS || (taken == 0 && ms < 20000)); /* it never stops */
+    uint64_t by_goal = cycle_goal() / (16 * MIB);
+    atomic_store(&enough, true);
+    stop_release(stop);
+    actor_join(actor);
+    if (taken == 0 || taken > by_goal + ms / 2 + 2)
+        fail_msg("%llu turns in %llu ms, %llu fit under the goal", (unsigned long long)taken,
+                 (unsigned long long)ms, (unsigned long long)by_goal);
+    HOOKS_CHECK(grey_set_percent(-1) == 100);
+    hooks_down();
+}
+
+static void lost(void **unused)
+{
+    (void)unused;
+    past_the_goal(lose_arenas);
+}
+
+/* What it frees while marking goes on is pending, and takes memory until the end of the cycle (UA-25). */
+static void pending(void **unused)
+{
+    (void)unused;
+    past_the_goal(reset_arena);
+}
+
 int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(while_marking),
-        cmocka_unit_test(closed),
-        cmocka_unit_test(after_finish),
-        cmocka_unit_test(sweep_open_at_first),
+        cmocka_unit_test(while_marking),       cmocka_unit_test(closed), cmocka_unit_test(after_finish),
+        cmocka_unit_test(sweep_open_at_first), cmocka_unit_test(lost),   cmocka_unit_test(pending),
     };
     return hooks_main(argc, argv, tests, sizeof(tests) / sizeof(tests[0]));
 }
