@@ -74,7 +74,7 @@ void control_pause_point(void)
 {
     if (limiting_due(os_now()))
         limiting_look(false);
-    /* With the limiter on nobody assists or waits. */
+    /* With the limiter on nobody assists. */
     if (atomic_load_explicit(&sweep_waiters, memory_order_relaxed) != 0 || limiting())
         mark_hurry(MARK_WAITED_FOR);
     if (LIKELY(atomic_load_explicit(&fork_waits, memory_order_acquire) == 0))
@@ -353,6 +353,13 @@ static uint64_t live_or_waiting(void)
     return heap_live_bytes() + atomic_load_explicit(&heap.chunks_waiting, memory_order_relaxed);
 }
 
+/* No cycle, and none is asked for.  A periodic one is not asked for. */
+static bool nothing_under_way(void)
+{
+    uint64_t over = atomic_load_explicit(&ended, memory_order_acquire);
+    return over == cycle_number() && over >= atomic_load_explicit(&wanted, memory_order_relaxed);
+}
+
 /* How long past the goal: a slice for each 64 KiB, so that a thread is slowed down the same whatever it takes.
  * With one slice for anything, four threads that lost arenas took chunks of 8 MiB faster than any cycle ends
  * (bench/arena.c, untouched).  Why a millisecond at most: of six such programs on two processors each held 14,000
@@ -360,6 +367,8 @@ static uint64_t live_or_waiting(void)
  * sixteen threads ran out of mappings with 200 us, and held 34,000 with 500, 2,000 with this. */
 static uint64_t wait_past_goal(size_t bytes)
 {
+    if (limiting()) /* PC-14: it is not to be held up for the collector's sake */
+        return assist_slice_ns;
     uint64_t slices = bytes > ASSIST_LEAST ? bytes / ASSIST_LEAST : 1, most = wait_most_ns / assist_slice_ns;
     return assist_slice_ns * (slices < most ? slices : most);
 }
@@ -381,9 +390,7 @@ static void wait_for_the_others(size_t bytes)
     uint64_t until = began + (limited ? wait_at_limit(live - by_limit, bytes) : wait_past_goal(bytes));
     do {
         uint32_t seen = atomic_load_explicit(&ended_bell, memory_order_acquire);
-        if (atomic_load_explicit(&ended, memory_order_acquire) ==
-                atomic_load_explicit(&wanted, memory_order_relaxed) ||
-            live_or_waiting() <= (limited ? by_limit : most))
+        if (nothing_under_way() || live_or_waiting() <= (limited ? by_limit : most))
             break;
         os_wait(&ended_bell, seen, until - now);
         now = os_now();

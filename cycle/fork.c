@@ -3,9 +3,8 @@
  * prepare: the prefaulter stands between two huge pages; the collector stands at a pause point, at which nobody
  * is held; the gate closes (nobody enters a section), FENCE, nobody else is in a section; workers, sweeper and
  * scavenger stand between two pieces of work; then the library's locks that threads outside sections may hold, in
- * rank order.  The forking thread
- * answers handshakes while it waits, by polling, since it may block all signals; so do threads that wait at
- * the gate: a collector that waits for answers comes to its pause point.
+ * rank order.  The forking thread answers handshakes while it waits, by polling, since it may block all signals; so
+ * do threads that wait at the gate: a collector that waits for answers comes to its pause point.
  *
  * child: the forking thread is the only mutator.  The cycle is abandoned, what other threads held is given
  * up, and the library's threads start again when first needed.

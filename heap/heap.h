@@ -140,8 +140,8 @@ struct heap {
     struct span *spans;          /* number 0 is none */
     _Atomic uint32_t n_spans;    /* numbers handed out so far, + 1 */
     _Atomic uint64_t black_cycle, sweep_cycle; /* docs/protocol.md section 1 */
-    _Atomic uint64_t live;        /* bytes: marked by the last cycle + runs and large objects since */
-    _Atomic uint64_t chunks_live; /* bytes of arena chunks that hold data (UA-17), beside `live` */
+    _Atomic uint64_t live;           /* bytes: marked by the last cycle + runs and large objects since */
+    _Atomic uint64_t chunks_live;    /* bytes of arena chunks that hold data (UA-17), beside `live` */
     _Atomic uint64_t chunks_waiting; /* bytes of those that are dead and not given back yet */
     _Atomic uint64_t pages_in_use;
 };

@@ -2,8 +2,8 @@
  *
  * The program's signals are not for them: it expects its handlers on threads that it knows.  A thread has the mask
  * of the one that starts it, so everything is blocked around the start, and no signal finds the new thread before
- * it could do so itself.  But for SIGSEGV: a marker or a sweeper may meet a foreign region that is gone, and a
- * fault that is blocked kills without a word (TR-18).
+ * it could do so itself.  But for faults: a marker or a sweeper may meet a foreign region that is gone or a mapped
+ * file that was cut off, a cleanup may do anything, and a fault that is blocked kills without a word (TR-18).
  */
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE
@@ -12,10 +12,12 @@
 
 #include <errno.h>
 #include <sched.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
+enum { NAME_SIZE = 16 };      /* of the kernel */
 enum { SLICE_NS = 10000000 }; /* longer than the kernel's own, 0.7 to 2.8 ms; 0.1 to 100 ms are allowed */
 
 void os_block_signals(sigset_t *old)
@@ -23,17 +25,24 @@ void os_block_signals(sigset_t *old)
     sigset_t all;
     sigfillset(&all);
     sigdelset(&all, SIGSEGV);
+    sigdelset(&all, SIGBUS);
+    sigdelset(&all, SIGFPE);
+    sigdelset(&all, SIGILL);
     pthread_sigmask(SIG_SETMASK, &all, old);
 }
 
+/* The name is for ps and debuggers only, so whether it works does not matter.  A thread has that of the one that
+ * starts it, too.  To name it afterwards, from here, takes a file in /proc, which there may be none of. */
 int os_start_background(pthread_t *id, const char *name, void *(*run)(void *), void *arg)
 {
     sigset_t old;
+    char own[NAME_SIZE];
     os_block_signals(&old);
+    bool named = prctl(PR_GET_NAME, own) == 0 && prctl(PR_SET_NAME, name) == 0;
     int error = pthread_create(id, NULL, run, arg);
+    if (named)
+        prctl(PR_SET_NAME, own);
     pthread_sigmask(SIG_SETMASK, &old, NULL);
-    if (error == 0)
-        pthread_setname_np(*id, name); /* for ps and debuggers only, so whether it works does not matter */
     return error;
 }
 

@@ -163,7 +163,7 @@ void os_pause(unsigned *n);
 
 /* ---- threads of the library's own ---------------------------------------------------------------------- */
 
-/* pthread_create for a thread that gets no signal but its own faults; name: at most 15 characters. */
+/* pthread_create for a thread that gets no signal but faults; name: at most 15 characters. */
 int os_start_background(pthread_t *id, const char *name, void *(*run)(void *), void *arg);
 /* What it blocks, on the calling thread. */
 void os_block_signals(sigset_t *old);

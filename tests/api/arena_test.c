@@ -457,7 +457,7 @@ static void in_a_handler(void)
 {
     struct sigaction action = {.sa_handler = on_alarm, .sa_flags = SA_RESTART};
     struct itimerval often = {{0, 200}, {0, 200}};
-    of_handler = arena_new();
+    grey_store(&of_handler, arena_new());
     CHILD_CHECK(sigaction(SIGALRM, &action, NULL) == 0 && setitimer(ITIMER_REAL, &often, NULL) == 0);
     for (time_t end = time(NULL) + 60; time(NULL) < end;)
         for (int i = 0; i < 100000; i++)

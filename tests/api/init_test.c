@@ -362,6 +362,11 @@ static unsigned long long blocked_by(const char *id, char name[32])
     return strncmp(name, "grey-", 5) == 0 ? blocked : 0;
 }
 
+static bool is_fault(int signal)
+{
+    return signal == SIGSEGV || signal == SIGBUS || signal == SIGFPE || signal == SIGILL;
+}
+
 /* The program's signals are not for them; a fault of a marker's must reach the handler (TR-18). */
 static void masks_of_own_threads(void)
 {
@@ -384,7 +389,7 @@ static void masks_of_own_threads(void)
                 seen |= 1u << i;
         for (int signal = 1; blocked != 0 && signal <= SIGRTMAX; signal++)
             if (signal != SIGKILL && signal != SIGSTOP && (signal < 32 || signal >= SIGRTMIN))
-                CHILD_CHECK((blocked >> (signal - 1) & 1) == (signal != SIGSEGV));
+                CHILD_CHECK((blocked >> (signal - 1) & 1) == !is_fault(signal));
     }
     closedir(tasks);
     CHILD_CHECK(seen == (1u << LENGTH(wanted)) - 1);

@@ -7,14 +7,30 @@
  *
  * Requirements: docs/protocol.md 1 (FENCE), TR-4.
  */
+#include "mutator/mutator.h"
 #include "support_hooks.h"
 
 #include <unistd.h>
 
 static _Atomic int left; /* the first section */
 
+static struct thread *_Atomic actor_blocks[2];
+static _Atomic int begun; /* actors */
+
+/* Whether FENCE has looked at both, or, where it is a handshake, asked them. */
+static bool both_were_found(void)
+{
+    bool found = true;
+    for (int i = 0; i < 2; i++) {
+        struct thread *t = atomic_load(&actor_blocks[i]);
+        found &= mutator_membarrier() ? t->fenced == atomic_load(&t->busy) : atomic_load(&t->request) != 0;
+    }
+    return found;
+}
+
 static void refill_twice(void)
 {
+    atomic_store(&actor_blocks[atomic_fetch_add(&begun, 1)], thread_self());
     HOOKS_CHECK(grey_alloc_leaf(64) != NULL); /* two classes, so each is a refill: a section of its own */
     atomic_fetch_add(&left, 1);
     stage_await(1);
@@ -27,6 +43,7 @@ static void leaves_first(int which)
     int in_section[2];
     hooks_up("");
     atomic_store(&left, 0);
+    atomic_store(&begun, 0);
     for (int i = 0; i < 2; i++) {
         in_section[i] = stop_at(OS_HOOK_REFILL, NULL);
         actors[i] = actor_start(refill_twice);
@@ -34,7 +51,9 @@ static void leaves_first(int which)
     }
     int armed = stop_at(OS_HOOK_AFTER_ARM, NULL), black = stop_at(OS_HOOK_AFTER_BLACKEN, NULL);
     cycle_begin();
-    HOOKS_CHECK(!stop_reached(armed, 200));
+    while (!both_were_found())
+        usleep(1000);
+    HOOKS_CHECK(!stop_reached(armed, 100));
     stop_release(in_section[which]);
     while (atomic_load(&left) == 0)
         usleep(1000);
