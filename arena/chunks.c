@@ -329,7 +329,7 @@ static void fault(struct chunk *chunk)
     os_fault(chunk_start(chunk), ARENA_CHUNK, OS_ARENAS);
     os_fault(chunk_bits(chunk), CHUNK_BITS, OS_CHUNKS);
     chunk->stage = 0;
-    count(chunk, COUNTED_NOWHERE);
+    count(chunk, COUNTED_NOWHERE); /* UA-25 */
     push_shared(&quarantine, chunk);
 }
 
