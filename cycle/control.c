@@ -38,6 +38,7 @@ static _Atomic uint64_t last_marked, last_stacks, last_roots, last_scanned, last
 static _Atomic int percent_now;
 static _Atomic size_t limit_now;
 static _Atomic uint64_t limit_goal;           /* the goal at most, by the memory limit; the same */
+static _Atomic uint64_t limit_heap;           /* the heap at most, by the memory limit */
 static _Atomic uint64_t wanted, begun, ended; /* cycle numbers; ended: swept too, if anybody waits */
 static _Atomic uint32_t forced_wanted, sweep_waiters;
 static _Atomic int64_t external;    /* grey_external_add since the last cycle began, bytes */
@@ -63,6 +64,7 @@ static void commit(void)
     atomic_store_explicit(&last_scanned, pacer.scanned, memory_order_relaxed);
     atomic_store_explicit(&last_began, pacer.began, memory_order_relaxed);
     atomic_store_explicit(&limit_goal, pacer.limit_goal, memory_order_relaxed);
+    atomic_store_explicit(&limit_heap, pacer.limit_heap, memory_order_relaxed);
     atomic_store_explicit(&percent_now, pacer.percent, memory_order_relaxed);
     atomic_store_explicit(&limit_now, pacer.memory_limit, memory_order_relaxed);
     scavenging_plan(pacer.goal, pacer.memory_limit);
@@ -328,6 +330,7 @@ static double assist_ratio(void)
                             .scanned = atomic_load_explicit(&last_scanned, memory_order_relaxed),
                             .began = atomic_load_explicit(&last_began, memory_order_relaxed),
                             .limit_goal = atomic_load_explicit(&limit_goal, memory_order_relaxed),
+                            .limit_heap = atomic_load_explicit(&limit_heap, memory_order_relaxed),
                             .goal = atomic_load_explicit(&goal, memory_order_relaxed)};
     return pacer_assist_ratio(&figures, heap_live_bytes(),
                               atomic_load_explicit(&mark_scanned, memory_order_relaxed));

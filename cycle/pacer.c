@@ -90,15 +90,22 @@ static uint64_t goal_by_growth(const struct pacer *pacer)
     return most(plus(pacer->marked, growth), share(4 * MIB, (uint64_t)pacer->percent, 100));
 }
 
-/* PC-11.  Free pages are not counted against the heap: it takes them before it asks for more. */
-static uint64_t goal_by_limit(const struct pacer *pacer, const struct pacer_memory *memory)
+/* PC-11: the heap's part of the limit.  Free pages are not counted against the heap: it takes them before it
+ * asks for more. */
+static uint64_t heap_by_limit(const struct pacer *pacer, const struct pacer_memory *memory)
 {
     uint64_t limit = pacer->memory_limit;
     if (limit == SIZE_MAX)
         return UINT64_MAX;
-    uint64_t goal = minus(limit, plus(memory->non_heap, minus(memory->ready, limit)));
-    goal = minus(goal, most(share(goal, 3, 100), MIB));
-    return most(goal, pacer->marked);
+    return minus(limit, plus(memory->non_heap, minus(memory->ready, limit)));
+}
+
+static uint64_t goal_by_limit(const struct pacer *pacer)
+{
+    uint64_t all = pacer->limit_heap;
+    if (all == UINT64_MAX)
+        return all;
+    return most(minus(all, most(share(all, 3, 100), MIB)), pacer->marked);
 }
 
 /* PC-4: what the program allocates while a quarter of the processors do the expected work. */
@@ -128,8 +135,9 @@ static void plan_goal(struct pacer *pacer, const struct pacer_memory *memory)
         by_growth = most(by_growth, goal_by_sweep(pacer));
     if (pacer->running)
         by_growth = most(by_growth, plus(pacer->began, late_room));
-    pacer->limit_goal =
-        goal_by_limit(pacer, memory); /* last, so that none of these pushes it past the limit */
+    /* last, so that none of these pushes it past the limit */
+    pacer->limit_heap = heap_by_limit(pacer, memory);
+    pacer->limit_goal = goal_by_limit(pacer);
     pacer->limited = pacer->limit_goal < by_growth;
     pacer->goal = least(by_growth, pacer->limit_goal);
 }
@@ -247,6 +255,15 @@ static uint64_t goal_moved(const struct pacer *pacer, uint64_t goal, uint64_t ex
     return most(goal, least(plus(pacer->began, bytes(room)), farthest));
 }
 
+/* PC-7: the heap has passed its goal.  A tenth beyond it is the last word, but a memory limit's goal is only 3
+ * percent below the limit: there the limit is.  With the tenth alone, a program whose cycles find up to a fifth
+ * more or less to scan passed the limit now and then.  A limit that what lives has passed can't be kept. */
+static uint64_t goal_passed(const struct pacer *pacer, uint64_t goal)
+{
+    uint64_t farthest = plus(goal, goal / 10);
+    return pacer->limit_heap > goal ? least(farthest, pacer->limit_heap) : farthest;
+}
+
 double pacer_assist_ratio(const struct pacer *pacer, uint64_t live, uint64_t scanned)
 {
     uint64_t goal = pacer->goal, expected = expected_work(pacer), work = expected;
@@ -258,7 +275,7 @@ double pacer_assist_ratio(const struct pacer *pacer, uint64_t live, uint64_t sca
     }
     if (live > goal) {
         work = most(work, work_at_most(pacer, scanned));
-        goal = plus(goal, goal / 10);
+        goal = goal_passed(pacer, goal);
     }
     return (double)most(minus(work, scanned), 1000) / (double)most(minus(goal, live), 1);
 }

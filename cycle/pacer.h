@@ -70,6 +70,7 @@ struct pacer {
     /* the plan; bytes, UINT64_MAX = never */
     uint64_t goal, trigger, runway;
     uint64_t limit_goal; /* what the memory limit alone would make it; the goal is at most this */
+    uint64_t limit_heap; /* what the memory limit leaves for the heap: that goal and the headroom */
     bool limited;        /* by the memory limit */
 };
 
@@ -82,7 +83,7 @@ void pacer_begin_cycle(struct pacer *pacer, const struct pacer_memory *memory);
 void pacer_end_cycle(struct pacer *pacer, const struct pacer_cycle *cycle, const struct pacer_memory *memory);
 /* Scan work owed for each byte allocated (PC-7): always finite and above 0.  scanned: scan work of this cycle
  * so far, stacks and roots included.  Reads percent, marked, stacks, roots, scanned, began, goal,
- * limit_goal. */
+ * limit_goal, limit_heap. */
 double pacer_assist_ratio(const struct pacer *pacer, uint64_t live, uint64_t scanned);
 
 #endif

@@ -256,11 +256,13 @@ static void goal_moves(void **unused)
     pacer.percent = 50;
     assert_near(pacer_assist_ratio(&pacer, 200 * MIB, 8 * MIB), 152.0 / 100);
     assert_near(pacer_assist_ratio(&pacer, 310 * MIB, 8 * MIB), 152.0 / 20); /* past that too: 330 */
-    /* A limit stands where it is: 194 MiB, and a tenth past that. */
+    /* A limit stands where it is: the goal at 194 MiB, and past that the limit, which is less than a tenth. */
     pacer.percent = 100;
     pacer.memory_limit = 200 * MIB;
     commit(&pacer);
     assert_near(pacer_assist_ratio(&pacer, 174 * MIB, 8 * MIB), 152.0 / 20);
+    assert_near(pacer_assist_ratio(&pacer, 196 * MIB, 8 * MIB), 152.0 / 4);
+    assert_near(pacer_assist_ratio(&pacer, 204 * MIB, 8 * MIB), 152.0 * (double)MIB);
     assert_near(pacer_assist_ratio(&pacer, 300 * MIB, 8 * MIB), 152.0 * (double)MIB);
     /* A goal by the percentage below the limit's moves up to that, and no further. */
     pacer.memory_limit = 210 * MIB;
@@ -270,6 +272,12 @@ static void goal_moves(void **unused)
     uint64_t room = pacer.limit_goal - 174 * MIB;
     assert_int_equal(pacer.limit_goal, 210 * MIB - 210 * MIB * 3 / 100);
     assert_near(pacer_assist_ratio(&pacer, 174 * MIB, 8 * MIB), 152.0 * (double)MIB / (double)room);
+    assert_near(pacer_assist_ratio(&pacer, 206 * MIB, 8 * MIB), 152.0 / 4); /* 220 is past the limit */
+    /* What lives has passed the limit: it can't be kept, and a tenth is as good as any. */
+    pacer.memory_limit = 90 * MIB;
+    commit(&pacer);
+    assert_int_equal(pacer.goal, 100 * MIB);
+    assert_near(pacer_assist_ratio(&pacer, 105 * MIB, 8 * MIB), 152.0 / 5);
     pacer = running(-1, 100 * MIB, 160 * MIB);
     assert_true(pacer.goal == UINT64_MAX);
     /* PC-2: a forced cycle with the percentage off counts as 100,000 percent of what it began with */
