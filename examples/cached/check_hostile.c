@@ -2,7 +2,7 @@
  *
  * Malformed commands must be refused with an error and a closed connection; clients that vanish in the
  * middle of a command, never read, or send noise must leave nothing behind: afterwards the server must
- * answer, with the key it held, no connection but ours, and no more memory than after the first round.
+ * answer, with the key it held and no connection but ours, and its memory must have stopped growing.
  */
 #include "check.h"
 
@@ -14,7 +14,12 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-enum { NOISE_ROUNDS = 200, DROP_ROUNDS = 300, NEVER_READ = 400, MOST_GROWTH = 32 << 20, PATIENCE_MS = 5000 };
+enum { NOISE_ROUNDS = 200, DROP_ROUNDS = 300, NEVER_READ = 400, PATIENCE_MS = 5000 };
+
+/* A server that keeps what hostile clients made it take grows by the same again and again.  One that is new, or under
+ * a sanitizer, which keeps 256 MiB of freed blocks (AddressSanitizer) or shadows of all that was ever touched, grows
+ * and then stops. */
+enum { MOST_GROWTH = 32 << 20, MOST_PERIODS = 6 };
 
 static int dial(void)
 {
@@ -204,7 +209,7 @@ static unsigned one_round(redisContext *context, uint64_t *random)
 }
 
 /* Closed clients are noticed when their loop comes round to them. */
-static unsigned check_left_behind(redisContext *context, long long resident)
+static unsigned check_left_behind(redisContext *context)
 {
     long long clients = -1;
 
@@ -212,13 +217,30 @@ static unsigned check_left_behind(redisContext *context, long long resident)
         usleep(50 * 1000);
         clients = figure(context, "connected_clients");
     }
-    long long growth = figure(context, "used_memory_rss") - resident;
     redisReply *reply = redisCommand(context, "GET hostile:witness");
     bool kept = reply != NULL && reply->type == REDIS_REPLY_STRING && strcmp(reply->str, "saw it all") == 0;
     freeReplyObject(reply);
-    printf("hostile: clients left %lld, witness %s, resident memory grew by %lld KiB\n", clients,
-           kept ? "kept" : "lost", growth / 1024);
-    return (clients != 1) + !kept + (growth > MOST_GROWTH);
+    printf("hostile: clients left %lld, witness %s\n", clients, kept ? "kept" : "lost");
+    return (clients != 1) + !kept;
+}
+
+/* Rounds for as long as was asked for; again while the server has grown in each such period. */
+static unsigned check_growth(redisContext *context, uint64_t *random)
+{
+    unsigned faults = one_round(context, random);
+    long long growth;
+    int period = 0;
+
+    do {
+        long long resident = figure(context, "used_memory_rss");
+        int64_t deadline = now_ns() + (int64_t)(options.seconds * 1e9);
+        do
+            faults += one_round(context, random);
+        while (now_ns() < deadline && faults == 0);
+        growth = figure(context, "used_memory_rss") - resident;
+        printf("hostile: resident memory grew by %lld KiB\n", growth / 1024);
+    } while (growth > MOST_GROWTH && faults == 0 && ++period < MOST_PERIODS);
+    return faults + (growth > MOST_GROWTH);
 }
 
 unsigned hostile_run(void)
@@ -226,7 +248,6 @@ unsigned hostile_run(void)
     static char value[1 << 20];
     uint64_t random = options.seed;
     redisContext *context = redisConnect(options.host, options.port);
-    int64_t deadline = now_ns() + (int64_t)(options.seconds * 1e9);
 
     if (context == NULL || context->err != 0) {
         fprintf(stderr, "cached_check: cannot connect\n");
@@ -235,12 +256,8 @@ unsigned hostile_run(void)
     freeReplyObject(redisCommand(context, "FLUSHALL"));
     freeReplyObject(redisCommand(context, "SET hostile:witness %s", "saw it all"));
     freeReplyObject(redisCommand(context, "SET hostile:big %b", value, sizeof value));
-    unsigned faults = one_round(context, &random);
-    long long resident = figure(context, "used_memory_rss");
-    do
-        faults += one_round(context, &random);
-    while (now_ns() < deadline && faults == 0);
-    faults += check_left_behind(context, resident);
+    unsigned faults = check_growth(context, &random);
+    faults += check_left_behind(context);
     redisFree(context);
     return faults;
 }
