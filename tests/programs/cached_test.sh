@@ -331,7 +331,7 @@ test_slow_reader
 expect OK CONFIG SET zero-copy 0
 check --seconds 1 --value-size 1000:100000 --keys 300 --pipeline 4
 expect OK CONFIG SET zero-copy 16kb
-check --seconds 2 --hostile
+check --seconds 1 --hostile
 test_benchmark
 test_metrics
 stop TERM
