@@ -399,10 +399,10 @@ void cycle_run(struct cycle_request *request)
     atomic_fetch_sub_explicit(&heap.live, too_much, memory_order_relaxed);
     enter_step(STEP_OFF);
     struct pacer_cycle measured = measure_end(&run, marked, root_bytes);
-    os_count(OS_COUNT_cycles_forced, request->forced);
+    control_cycle_ended(&measured);
+    os_count(OS_COUNT_cycles_forced, request->forced); /* who sees a cycle counted sees the goal it led to */
     os_count(OS_COUNT_cycles_periodic, request->periodic);
     os_count(OS_COUNT_cycles, 1);
-    control_cycle_ended(&measured);
     struct pacer pacer = control_pacer();
     sweep_begin(pacer.trigger > marked ? pacer.trigger - marked : 0);
     scavenging_wake(true);

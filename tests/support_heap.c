@@ -25,7 +25,7 @@ struct grey_stats heap_figures_at_rest(void)
 {
     struct grey_stats before = heap_figures();
     int equal = 0; /* readings in a row: a sweeper that waits for a processor is not at rest */
-    for (int i = 0; i < 1000; i++) {
+    for (int ms = 0; ms < PATIENCE_MS; ms += 10) {
         usleep(10000);
         struct grey_stats now = heap_figures();
         bool same = memcmp(&before, &now, sizeof(now)) == 0;

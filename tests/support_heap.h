@@ -6,6 +6,9 @@
 
 #include "grey.h"
 
+/* A wait for what has to come is no bound, it only ends what hangs; ms. */
+enum { PATIENCE_MS = 60000 };
+
 struct grey_stats heap_figures(void);
 /* The same once the collector is at rest: two readings that agree. */
 struct grey_stats heap_figures_at_rest(void);

@@ -7,6 +7,7 @@
  *     metrics_test --table        prints what belongs between the page's two marks
  */
 #include "grey.h"
+#include "support_heap.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -56,20 +57,6 @@ static struct grey_stats read_stats(void)
     struct grey_stats stats = GREY_STATS_INIT;
     assert_int_equal(grey_stats_read(&stats), 0);
     return stats;
-}
-
-/* Until nothing moves: a cycle begun by a debug mode may still run. */
-static void settle(void)
-{
-    struct grey_stats before = read_stats();
-    for (int i = 0; i < 500; i++) {
-        usleep(20000);
-        struct grey_stats now = read_stats();
-        if (memcmp(&before, &now, sizeof(now)) == 0)
-            return;
-        before = now;
-    }
-    fail_msg("the figures do not come to rest");
 }
 
 /* ---- the list, and wrong arguments -------------------------------------------------------------------- */
@@ -146,7 +133,7 @@ static void metrics_equal_statistics(void **unused)
 #undef PAIR
     };
     grey_collect();
-    settle();
+    heap_figures_at_rest();
     struct grey_stats stats = read_stats();
     for (size_t i = 0; i < sizeof(pairs) / sizeof(pairs[0]); i++) {
         uint64_t expected;
@@ -195,7 +182,7 @@ static void totals_are_sums(void **unused)
 {
     (void)unused;
     grey_collect();
-    settle();
+    heap_figures_at_rest();
     assert_int_equal(u64_of("/gc/cycles/automatic:gc-cycles") + u64_of("/gc/cycles/forced:gc-cycles"),
                      u64_of("/gc/cycles/total:gc-cycles"));
     assert_true(u64_of("/gc/cycles/periodic:gc-cycles") <= u64_of("/gc/cycles/automatic:gc-cycles"));
@@ -249,7 +236,7 @@ static void histograms_agree(void **unused)
         grey_collect();
     answering = 0;
     assert_int_equal(grey_thread_join(thread, NULL), 0);
-    settle();
+    heap_figures_at_rest();
     struct grey_stats stats = read_stats();
     uint64_t parts = count_of("/gc/pauses/handshake:seconds") + count_of("/gc/pauses/hold:seconds") +
                      count_of("/gc/pauses/assist:seconds") + count_of("/gc/pauses/scavenge:seconds") +
@@ -280,12 +267,12 @@ static void histograms_agree(void **unused)
 static void cycle_raises_handshakes(void **unused)
 {
     (void)unused;
-    settle();
+    heap_figures_at_rest();
     uint64_t answers = u64_of("/gc/handshakes/total:handshakes");
     uint64_t cycles = u64_of("/gc/cycles/forced:gc-cycles");
     uint64_t periodic = u64_of("/gc/cycles/periodic:gc-cycles");
     grey_collect();
-    settle();
+    heap_figures_at_rest();
     assert_true(u64_of("/gc/handshakes/total:handshakes") > answers);
     assert_in_range(u64_of("/gc/cycles/forced:gc-cycles") - cycles, 1, 2);
     assert_int_equal(u64_of("/gc/cycles/periodic:gc-cycles"), periodic);
@@ -529,7 +516,7 @@ static void text_is_openmetrics(void **unused)
 static void text_equals_metrics(void **unused)
 {
     (void)unused;
-    settle();
+    heap_figures_at_rest();
     char *text = metrics_text(), line[200];
     snprintf(line, sizeof(line), "\ngrey_gc_cycles_total_gc_cycles_total %llu\n",
              (unsigned long long)u64_of("/gc/cycles/total:gc-cycles"));

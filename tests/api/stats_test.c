@@ -5,6 +5,7 @@
  * wait until two readings agree.
  */
 #include "grey.h"
+#include "support_heap.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -19,21 +20,6 @@ static struct grey_stats read_stats(void)
     struct grey_stats stats = GREY_STATS_INIT;
     assert_int_equal(grey_stats_read(&stats), 0);
     return stats;
-}
-
-/* The figures once nothing moves any more. */
-static struct grey_stats quiet_stats(void)
-{
-    struct grey_stats before = read_stats();
-    for (int i = 0; i < 500; i++) {
-        usleep(20000);
-        struct grey_stats now = read_stats();
-        if (memcmp(&before, &now, sizeof(now)) == 0)
-            return now;
-        before = now;
-    }
-    fail_msg("the figures do not come to rest");
-    return before;
 }
 
 __attribute__((noinline)) static void make_garbage(size_t count, size_t size)
@@ -87,7 +73,7 @@ static void *read_unattached(void *result)
 static void does_not_attach(void **unused)
 {
     (void)unused;
-    struct grey_stats before = quiet_stats(), inside;
+    struct grey_stats before = heap_figures_at_rest(), inside;
     pthread_t thread;
     void *attached;
     assert_int_equal(pthread_create(&thread, NULL, read_unattached, &inside), 0);
@@ -100,9 +86,9 @@ static void counts_allocation(void **unused)
 {
     (void)unused;
     grey_collect();
-    struct grey_stats before = quiet_stats();
+    struct grey_stats before = heap_figures_at_rest();
     make_garbage(10000, 64);
-    struct grey_stats after = quiet_stats();
+    struct grey_stats after = heap_figures_at_rest();
     assert_int_equal(after.allocated_objects - before.allocated_objects, 10000);
     assert_int_equal(after.allocated_bytes - before.allocated_bytes, 10000 * 64);
     check_relations(&after);
@@ -112,11 +98,11 @@ static void counts_frees(void **unused)
 {
     (void)unused;
     grey_collect();
-    struct grey_stats before = quiet_stats();
+    struct grey_stats before = heap_figures_at_rest();
     make_garbage(20000, 64);
     grey_collect();
     grey_collect(); /* what was born in a cycle is judged by the next */
-    struct grey_stats after = quiet_stats();
+    struct grey_stats after = heap_figures_at_rest();
     assert_in_range(after.freed_objects - before.freed_objects, 18000, UINT64_MAX);
     assert_in_range(after.freed_bytes - before.freed_bytes, 18000 * 64, UINT64_MAX);
     assert_int_equal(after.heap_objects, after.allocated_objects - after.freed_objects);
@@ -127,10 +113,10 @@ static void counts_frees(void **unused)
 static void counts_forced_cycles(void **unused)
 {
     (void)unused;
-    struct grey_stats before = quiet_stats();
+    struct grey_stats before = heap_figures_at_rest();
     for (int i = 0; i < 5; i++)
         grey_collect();
-    struct grey_stats after = quiet_stats();
+    struct grey_stats after = heap_figures_at_rest();
     assert_in_range(after.forced_cycles - before.forced_cycles, 5, 6);
     assert_in_range(after.cycles - before.cycles, 5, UINT64_MAX);
     /* each cycle has a round, and the caller answers it (protocol.md 1.4) */

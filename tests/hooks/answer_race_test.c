@@ -58,12 +58,12 @@ static void counted_once(void **unused)
     pthread_t first = actor_start(race), second = actor_start(hold_silently);
     while (atomic_load(&racer) == 0 || !atomic_load(&holding))
         usleep(1000);
-    HOOKS_CHECK(stage_within(1, 5000));
+    HOOKS_CHECK(stage_within(1, PATIENCE_MS));
     int stop = stop_at(OS_HOOK_ANSWER_FOR, (void *)atomic_load(&racer));
     cycle_begin();
-    HOOKS_CHECK(stop_reached(stop, 5000));
+    HOOKS_CHECK(stop_reached(stop, PATIENCE_MS));
     stage_set(2);
-    HOOKS_CHECK(stage_within(3, 5000));
+    HOOKS_CHECK(stage_within(3, PATIENCE_MS));
     stop_release(stop);
     usleep(100000);
     assert_int_equal(cycles_over(), 0); /* the second thread has not answered */

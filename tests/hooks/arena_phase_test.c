@@ -117,7 +117,7 @@ static int begin_and_stop(enum os_hook point, const void *what)
 {
     int stop = stop_at(point, what);
     cycle_begin();
-    HOOKS_CHECK(stop_reached(stop, 20000));
+    HOOKS_CHECK(stop_reached(stop, PATIENCE_MS));
     return stop;
 }
 
@@ -282,7 +282,7 @@ static void test_racing_arm(void **unused)
     cycle_begin();
     HOOKS_CHECK(!stop_reached(armed, 300));
     stop_release(faulting);
-    HOOKS_CHECK(stop_reached(armed, 20000));
+    HOOKS_CHECK(stop_reached(armed, PATIENCE_MS));
     look_faulted("armed");
     stop_release(armed);
     actor_join(actor);
@@ -300,11 +300,11 @@ static void test_between_chunks(void **unused)
     on_thread(make_three);
     int first = stop_at(OS_HOOK_ARENA_FAULT, NULL);
     pthread_t actor = actor_start(free_on_thread);
-    HOOKS_CHECK(stop_reached(first, 20000));
+    HOOKS_CHECK(stop_reached(first, PATIENCE_MS));
     expect_figures("nothing freed", 0, 0, 0);
     int second = stop_at(OS_HOOK_ARENA_FREE, NULL); /* before the next chunk */
     stop_release(first);
-    HOOKS_CHECK(stop_reached(second, 20000));
+    HOOKS_CHECK(stop_reached(second, PATIENCE_MS));
     expect_figures("one freed", 0, 1, 0);
     int armed = begin_and_stop(OS_HOOK_AFTER_BLACKEN, NULL);
     stop_release(second);
@@ -637,8 +637,9 @@ static void test_reusable(void **unused)
         on_thread(fill_up);
         int armed = begin_and_stop(OS_HOOK_AFTER_ARM, NULL);
         HOOKS_CHECK(!readable());
+        uint64_t over = cycles_over();
         stop_release(armed);
-        cycle_await(cycles_over() + 1);
+        cycle_await(over + 1);
         hooks_down();
     }
 }

@@ -114,7 +114,7 @@ static bool overflows_in_object(void)
     int stop = stop_at(OS_HOOK_MARK_SCAN, (const void *)~hidden);
     uint64_t over = cycles_over();
     cycle_begin();
-    assert_true(stop_reached(stop, 5000));
+    assert_true(stop_reached(stop, PATIENCE_MS));
     bool overflowed = false;
     size_t n = 0;
     uint64_t released = 0;
@@ -363,17 +363,17 @@ static void test_held_before_it_is_inserted(void **state)
     pthread_t holder = actor_start(hold_it_early);
     int armed = stop_at(OS_HOOK_AFTER_ARM, NULL), blackened = stop_at(OS_HOOK_AFTER_BLACKEN, NULL);
     cycle_begin();
-    assert_true(stop_reached(armed, 5000));
+    assert_true(stop_reached(armed, PATIENCE_MS));
     int adding = stop_at(OS_HOOK_FOREIGN_ADD, NULL);
     pthread_t adder = actor_start(add_region);
-    assert_true(stop_reached(adding, 5000));
+    assert_true(stop_reached(adding, PATIENCE_MS));
     stop_release(armed);
     for (uint64_t end = os_now() + 5000000000; atomic_load(&heap.black_cycle) != 1; os_yield())
         assert_true(os_now() < end);
     stage_set(1);
-    assert_true(stage_within(2, 5000));
+    assert_true(stage_within(2, PATIENCE_MS));
     stop_release(adding);
-    assert_true(stop_reached(blackened, 5000));
+    assert_true(stop_reached(blackened, PATIENCE_MS));
     actor_join(adder);
     actor_join(holder);
     stop_release(blackened);

@@ -47,7 +47,7 @@ static void leaves_first(int which)
     for (int i = 0; i < 2; i++) {
         in_section[i] = stop_at(OS_HOOK_REFILL, NULL);
         actors[i] = actor_start(refill_twice);
-        HOOKS_CHECK(stop_reached(in_section[i], 20000));
+        HOOKS_CHECK(stop_reached(in_section[i], PATIENCE_MS));
     }
     int armed = stop_at(OS_HOOK_AFTER_ARM, NULL), black = stop_at(OS_HOOK_AFTER_BLACKEN, NULL);
     cycle_begin();
@@ -59,14 +59,14 @@ static void leaves_first(int which)
         usleep(1000);
     int later = stop_at(OS_HOOK_REFILL, NULL);
     stage_set(1);
-    HOOKS_CHECK(stop_reached(later, 20000));
+    HOOKS_CHECK(stop_reached(later, PATIENCE_MS));
     HOOKS_CHECK(!stop_reached(armed, 200));
     stop_release(in_section[1 - which]);
-    HOOKS_CHECK(stop_reached(armed, 20000));
+    HOOKS_CHECK(stop_reached(armed, PATIENCE_MS));
     stop_release(armed);
     HOOKS_CHECK(!stop_reached(black, 200));
     stop_release(later);
-    HOOKS_CHECK(stop_reached(black, 20000));
+    HOOKS_CHECK(stop_reached(black, PATIENCE_MS));
     stop_release(black);
     for (int i = 0; i < 2; i++)
         actor_join(actors[i]);

@@ -180,7 +180,7 @@ static void scenario(void (*actor)(void), enum os_hook point, bool at_source)
         stage_await(1);
         int stop = stop_at(point, at_source ? source : NULL);
         cycle_begin();
-        assert_true(stop_reached(stop, 20000));
+        assert_true(stop_reached(stop, PATIENCE_MS));
         stage_set(2);
         stage_await(3);
         stop_release(stop);
@@ -249,12 +249,12 @@ static void test_stolen_colour(void **unused)
     stage_await(2);
     int stop = stop_at(OS_HOOK_ANSWER, atomic_load(&giver_block));
     cycle_begin();
-    assert_true(stop_reached(stop, 20000));
+    assert_true(stop_reached(stop, PATIENCE_MS));
     while (atomic_load(&atomic_load(&taker_block)->request) != 0)
         os_yield();
     int coloured = stop_at(OS_HOOK_SHADE_DIRTY, region_start(&hidden));
     stage_set(3);
-    assert_true(stop_reached(coloured, 20000));
+    assert_true(stop_reached(coloured, PATIENCE_MS));
     stop_release(stop);
     for (uint64_t end = os_now() + 200000000; os_now() < end;)
         os_yield(); /* a round that may close does so now */

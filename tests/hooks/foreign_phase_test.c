@@ -73,7 +73,7 @@ static int begin_and_stop(enum os_hook point, const void *what)
 {
     int stop = stop_at(point, what);
     cycle_begin();
-    HOOKS_CHECK(stop_reached(stop, 20000));
+    HOOKS_CHECK(stop_reached(stop, PATIENCE_MS));
     return stop;
 }
 
@@ -293,12 +293,12 @@ static void test_scanner_inside(void **unused)
     int at_end = stop_at(OS_HOOK_CLOSED, NULL);
     int inside = begin_and_stop(OS_HOOK_FOREIGN_SCAN, region_start(&first));
     stage_set(2);
-    HOOKS_CHECK(stage_within(3, 20000)); /* of the unscanned one it never waits */
+    HOOKS_CHECK(stage_within(3, PATIENCE_MS)); /* of the unscanned one it never waits */
     HOOKS_CHECK(!stage_within(4, 200));
     stop_release(inside);
     if (!stage_within(4, 20000))
         fail_msg("a release waits for more than the marker inside");
-    HOOKS_CHECK(stop_reached(at_end, 20000));
+    HOOKS_CHECK(stop_reached(at_end, PATIENCE_MS));
     HOOKS_CHECK(cycles_over() == 0);
     stop_release(at_end);
     cycle_await(1);

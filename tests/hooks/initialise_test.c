@@ -98,7 +98,7 @@ static void found_by_chance(void (*make)(void))
     int stop = stop_at(OS_HOOK_LARGE_BEFORE_PUBLISH, NULL);
     pthread_t thread;
     HOOKS_CHECK(pthread_create(&thread, NULL, make_on_actor, &make) == 0);
-    HOOKS_CHECK(stop_reached(stop, 20000));
+    HOOKS_CHECK(stop_reached(stop, PATIENCE_MS));
     uintptr_t place = atomic_load(&about_to_be);
     HOOKS_CHECK(place == ~hidden);
     hidden = 0;
@@ -182,7 +182,7 @@ static void test_emptied(void **unused)
         stage_await(1);
         int stop = stop_at(steps[i % STEPS], NULL);
         cycle_begin();
-        HOOKS_CHECK(stop_reached(stop, 20000));
+        HOOKS_CHECK(stop_reached(stop, PATIENCE_MS));
         stage_set(2);
         stage_await(3);
         stop_release(stop);

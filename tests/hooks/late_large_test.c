@@ -64,9 +64,9 @@ static void published_late(void **unused)
     pthread_t actor = actor_start(make);
     int sweep = stop_at(OS_HOOK_AFTER_FINISH, NULL), numbered = stop_at(OS_HOOK_LARGE_NUMBERED, NULL);
     cycle_begin();
-    HOOKS_CHECK(stop_reached(sweep, 20000));
+    HOOKS_CHECK(stop_reached(sweep, PATIENCE_MS));
     stage_set(1); /* the actor reads the numbers of a cycle that still marks */
-    HOOKS_CHECK(stop_reached(numbered, 20000));
+    HOOKS_CHECK(stop_reached(numbered, PATIENCE_MS));
     stop_release(sweep);
     cycle_await(1);
     int round = stop_at(OS_HOOK_ROUND_START, NULL);
@@ -74,10 +74,10 @@ static void published_late(void **unused)
     wait_until_armed(); /* its FENCE waits for the actor: what is swept by now is swept */
     usleep(20000);
     stop_release(numbered);
-    HOOKS_CHECK(stop_reached(round, 20000)); /* the roots are scanned */
-    HOOKS_CHECK(stage_within(2, 20000));
+    HOOKS_CHECK(stop_reached(round, PATIENCE_MS)); /* the roots are scanned */
+    HOOKS_CHECK(stage_within(2, PATIENCE_MS));
     stage_set(3);
-    HOOKS_CHECK(stage_within(4, 20000));
+    HOOKS_CHECK(stage_within(4, PATIENCE_MS));
     stop_release(round);
     cycle_await(2);
     cycles_run(1);

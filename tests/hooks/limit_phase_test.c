@@ -48,7 +48,7 @@ static void stands_at(enum os_hook point, bool sweeps)
         usleep(1000);
     for (int round = 0; round < 3; round++) {
         int stop = stop_at(point, NULL);
-        HOOKS_CHECK(stop_reached(stop, 20000));
+        HOOKS_CHECK(stop_reached(stop, PATIENCE_MS));
         uint64_t began = os_now(), before = atomic_load(&allocated), most = 0, ms = 0;
         /* The first must not take long: what is dead is there to be used. */
         while (ms < (sweeps ? 20000 : STANDS_MS) &&
@@ -137,7 +137,7 @@ static void past_the_goal(void (*take)(void), bool periodic)
         atomic_store(&control_period_ns, 1000000);
     else
         cycle_begin();
-    HOOKS_CHECK(stop_reached(stop, 20000));
+    HOOKS_CHECK(stop_reached(stop, PATIENCE_MS));
     atomic_store(&control_period_ns, period);
     pthread_t actor = actor_start(take);
     uint64_t began = os_now(), before = atomic_load(&turns), taken, ms;

@@ -55,11 +55,11 @@ static void paced_anew(void **unused)
     (void)unused;
     hooks_up("");
     pthread_t actor = actor_start(hold_much), setter;
-    HOOKS_CHECK(stage_within(1, 20000));
+    HOOKS_CHECK(stage_within(1, PATIENCE_MS));
     cycles_run(2);
     int stop = stop_at(OS_HOOK_ROOTS, NULL);
     cycle_begin();
-    HOOKS_CHECK(stop_reached(stop, 20000));
+    HOOKS_CHECK(stop_reached(stop, PATIENCE_MS));
     struct pacer plan = control_pacer();
     HOOKS_CHECK(plan.running && plan.goal == UINT64_MAX && plan.marked > 3 * MIB);
     HOOKS_CHECK(plan.began >= plan.marked && plan.began < plan.marked + MIB);
@@ -198,7 +198,7 @@ static void collector_helps_little(void **unused)
     (void)unused;
     hooks_up("workers=1");
     pthread_t actor = actor_start(hold_on_stack);
-    HOOKS_CHECK(stage_within(1, 20000));
+    HOOKS_CHECK(stage_within(1, PATIENCE_MS));
     unsigned waits, helps = helps_in_a_cycle(&waits);
     HOOKS_CHECK(waits >= 2 && helps <= 5 * waits);
     atomic_store(&hooks_also, hurry_at_the_end_of_rounds);

@@ -159,11 +159,11 @@ static pthread_t run_to_step(void (*actor)(void), enum os_hook step)
     stage_await(1);
     int stop = stop_at(step, NULL);
     cycle_begin();
-    HOOKS_CHECK(stop_reached(stop, 5000));
+    HOOKS_CHECK(stop_reached(stop, PATIENCE_MS));
     stage_set(2);
     stage_within(3, 20); /* an actor that is held comes to it when the hold is over */
     stop_release(stop);
-    HOOKS_CHECK(stage_within(3, 20000));
+    HOOKS_CHECK(stage_within(3, PATIENCE_MS));
     cycle_await(1);
     return thread;
 }
@@ -228,7 +228,7 @@ static void armed_after_the_root(void)
         pthread_t actor = actor_start(make_then_keep);
         stage_await(1);
         stage_set(2);
-        HOOKS_CHECK(stop_reached(stop, 5000));
+        HOOKS_CHECK(stop_reached(stop, PATIENCE_MS));
         unsigned armed = hooks_passed(OS_HOOK_AFTER_ARM);
         cycle_begin();
         for (uint64_t end = os_now() + 30000000; os_now() < end;)
@@ -258,15 +258,15 @@ static void jobs_pass_before_the_root(void)
         stage_await(1);
         int begun = stop_at(OS_HOOK_AFTER_BLACKEN, NULL);
         cycle_begin();
-        HOOKS_CHECK(stop_reached(begun, 5000));
+        HOOKS_CHECK(stop_reached(begun, PATIENCE_MS));
         int stop = stop_at(by.handle ? OS_HOOK_HOLD_HANDLE : OS_HOOK_PIN, NULL);
         stage_set(2);
-        HOOKS_CHECK(stop_reached(stop, 5000));
+        HOOKS_CHECK(stop_reached(stop, PATIENCE_MS));
         int round = stop_at(OS_HOOK_ROUND_START, NULL); /* after them */
         stop_release(begun);
-        HOOKS_CHECK(stop_reached(round, 5000));
+        HOOKS_CHECK(stop_reached(round, PATIENCE_MS));
         stop_release(stop);
-        HOOKS_CHECK(stage_within(3, 20000)); /* and the stack is wiped before anybody asks for it */
+        HOOKS_CHECK(stage_within(3, PATIENCE_MS)); /* and the stack is wiped before anybody asks for it */
         stop_release(round);
         cycle_await(1);
         cycles_run(1);
@@ -414,11 +414,11 @@ static void test_pin_against_the_sweep(void **state)
     struct span *span = heap_span_of((uintptr_t)one);
     int stop = stop_at(OS_HOOK_SWEEP_SPAN, span);
     cycle_begin();
-    assert_true(stop_reached(stop, 5000));
+    assert_true(stop_reached(stop, PATIENCE_MS));
     pthread_t actor = actor_start(pin_other);
     assert_false(stage_within(1, 50));
     stop_release(stop);
-    assert_true(stage_within(1, 5000));
+    assert_true(stage_within(1, PATIENCE_MS));
     cycle_await(1);
     cycles_run(1);
     stage_set(2);
@@ -463,7 +463,7 @@ static void test_store_of_a_thread(void **state)
     (void)state;
     up("clobberfree=1");
     pthread_t actor = actor_start(keep_stores);
-    assert_true(stage_within(1, 20000));
+    assert_true(stage_within(1, PATIENCE_MS));
     cycles_run(3);
     stage_set(2);
     actor_join(actor);

@@ -97,7 +97,7 @@ static void test_stolen_mark(void **state)
     stage_await(2);
     int stop = stop_at(OS_HOOK_ANSWER, atomic_load(&giver_block));
     cycle_begin();
-    assert_true(stop_reached(stop, 5000));
+    assert_true(stop_reached(stop, PATIENCE_MS));
     while (atomic_load(&atomic_load(&taker_block)->request) != 0)
         os_yield();
     stage_set(3);
@@ -143,7 +143,7 @@ static void test_buffer_counts(void **state)
     stage_await(1);
     int stop = stop_at(OS_HOOK_ROUND_START, NULL);
     cycle_begin();
-    assert_true(stop_reached(stop, 5000));
+    assert_true(stop_reached(stop, PATIENCE_MS));
     stage_set(2);
     stage_await(3);
     stop_release(stop);
@@ -196,7 +196,7 @@ static void test_rest_of_a_run(void **state)
     stage_await(1);
     int stop = stop_at(OS_HOOK_CLOSED, NULL); /* nobody looks at stacks any more */
     cycle_begin();
-    assert_true(stop_reached(stop, 5000));
+    assert_true(stop_reached(stop, PATIENCE_MS));
     stage_set(2);
     stage_within(3, os_debug.holdround == 32 ? 5000 : 30);
     stop_release(stop);
@@ -242,12 +242,12 @@ static void test_attach_in_hold(void **state)
     stage_await(1);
     int before = stop_at(OS_HOOK_ROUND_START, NULL);
     cycle_begin();
-    assert_true(stop_reached(before, 5000));
+    assert_true(stop_reached(before, PATIENCE_MS));
     int scan = stop_at(OS_HOOK_MARK_SCAN, atomic_load(&grey_cell));
     stage_set(2);
     stage_await(3);
     stop_release(before);
-    assert_true(stop_reached(scan, 5000));
+    assert_true(stop_reached(scan, PATIENCE_MS));
     pthread_t second = actor_start(newcomer);
     stage_within(4, 50); /* it must wait */
     stop_release(scan);
@@ -288,7 +288,7 @@ static int stop_at_last_round(void)
     int stop = stop_at(OS_HOOK_ROUND_END, NULL);
     cycle_begin();
     for (;;) {
-        HOOKS_CHECK(stop_reached(stop, 5000));
+        HOOKS_CHECK(stop_reached(stop, PATIENCE_MS));
         if (atomic_load(&work_clean) && atomic_load(&work_round) == ROUND_OPEN)
             return stop;
         int next = stop_at(OS_HOOK_ROUND_END, NULL);
@@ -306,7 +306,7 @@ static void test_nothing_swept_before_fence(void **state)
     int end = stop_at_last_round();
     int section = stop_at(OS_HOOK_SHADE, NULL);
     stage_set(2);
-    assert_true(stop_reached(section, 5000));
+    assert_true(stop_reached(section, PATIENCE_MS));
     uint64_t swept = atomic_load(&heap.sweep_cycle);
     unsigned finishes = hooks_passed(OS_HOOK_FINISH), fences = hooks_passed(OS_HOOK_AFTER_FINISH);
     stop_release(end);

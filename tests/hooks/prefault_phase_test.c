@@ -104,11 +104,11 @@ static void others_go_around(void **unused)
     (void)unused;
     int stop = taken();
     pthread_t actor = actor_start(grow);
-    HOOKS_CHECK(stop_reached(stop, 20000) && stage_within(1, 20000));
+    HOOKS_CHECK(stop_reached(stop, 20000) && stage_within(1, PATIENCE_MS));
     const char *start = atomic_load(&block);
     HOOKS_CHECK(((uintptr_t)start & (block_size - 1)) == 0);
     stage_set(2);
-    HOOKS_CHECK(stage_within(3, 20000));
+    HOOKS_CHECK(stage_within(3, PATIENCE_MS));
     cycles_run(2);
     HOOKS_CHECK(!has_memory(start));
     uint64_t before = os_counter_read(OS_COUNT_prefaulted_bytes);
@@ -160,11 +160,11 @@ static void fork_waits(void **unused)
         skip(); /* their allocators and threads don't survive a fork of several threads */
     int stop = taken();
     pthread_t actor = actor_start(grow_and_fork);
-    HOOKS_CHECK(stop_reached(stop, 20000));
+    HOOKS_CHECK(stop_reached(stop, PATIENCE_MS));
     stage_set(1);
     HOOKS_CHECK(!stage_within(2, 200));
     stop_release(stop);
-    HOOKS_CHECK(stage_within(2, 20000));
+    HOOKS_CHECK(stage_within(2, PATIENCE_MS));
     actor_join(actor);
     all_over();
 }

@@ -9,7 +9,7 @@
 #include <unistd.h>
 
 enum { STOPS = 8 };
-static const uint64_t patience_ns = 20ull * 1000 * 1000 * 1000;
+static const uint64_t patience_ns = PATIENCE_MS * 1000000ull;
 
 static void nap(void)
 {

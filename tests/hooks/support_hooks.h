@@ -13,6 +13,7 @@
 
 #include "barrier/barrier.h"
 #include "grey.h"
+#include "support_heap.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -37,7 +38,7 @@ void hooks_up(const char *debug);
 void hooks_down(void);
 /* Asks for a cycle. */
 void cycle_begin(void);
-/* Waits until as many cycles are over since hooks_up; dies after 20 s. */
+/* Waits until as many cycles are over since hooks_up; dies after PATIENCE_MS. */
 void cycle_await(uint64_t number);
 uint64_t cycles_over(void);
 /* n cycles: with two, what the first has freed is swept, and clobbered with clobberfree=1. */
@@ -47,7 +48,7 @@ void cycles_run(unsigned n);
 
 /* The stage of the scenario: whoever waits for it goes on when it is reached. */
 void stage_set(int stage);
-void stage_await(int stage);               /* actors; dies after 20 s */
+void stage_await(int stage);               /* actors; dies after PATIENCE_MS */
 bool stage_within(int stage, unsigned ms); /* the director */
 /* An actor attaches, runs fn and detaches; actor_join waits for its end. */
 pthread_t actor_start(void (*fn)(void));

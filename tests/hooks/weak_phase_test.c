@@ -77,7 +77,7 @@ static void test_get_before_arm(void **state)
         int stop = stop_at(OS_HOOK_WEAK_GET, NULL);
         pthread_t actor = actor_start(get_and_check_later);
         stage_set(1);
-        assert_true(stop_reached(stop, 5000));
+        assert_true(stop_reached(stop, PATIENCE_MS));
         unsigned armed = hooks_passed(OS_HOOK_AFTER_ARM);
         cycle_begin();
         for (uint64_t end = os_now() + 50000000; os_now() < end;)
@@ -103,10 +103,10 @@ static void test_get_while_marking(void **state)
             pthread_t actor = actor_start(get_and_check_later);
             int roots = stop_at(OS_HOOK_ROUND_START, NULL);
             cycle_begin();
-            assert_true(stop_reached(roots, 5000));
+            assert_true(stop_reached(roots, PATIENCE_MS));
             int stop = stop_at(points[k], NULL);
             stage_set(1);
-            assert_true(stop_reached(stop, 5000));
+            assert_true(stop_reached(stop, PATIENCE_MS));
             unsigned closed = hooks_passed(OS_HOOK_CLOSED);
             stop_release(roots);
             for (uint64_t end = os_now() + 50000000; os_now() < end;) /* it waits for the actor's answer */
@@ -114,7 +114,7 @@ static void test_get_while_marking(void **state)
             stop_release(stop);
             cycle_await(1);
             cycles_run(1);
-            assert_true(stage_within(2, 5000));
+            assert_true(stage_within(2, PATIENCE_MS));
             stage_set(3);
             actor_join(actor);
             hooks_down();
@@ -152,12 +152,12 @@ static void test_get_at_each_step(void **state)
             pthread_t actor = actor_start(get_all);
             int stop = stop_at(steps[k], NULL);
             cycle_begin();
-            assert_true(stop_reached(stop, 5000));
+            assert_true(stop_reached(stop, PATIENCE_MS));
             stage_set(1);
             stage_within(2, 50); /* an actor that is held comes to it when the hold is over */
             bool was_in_time = stage_within(2, 0);
             stop_release(stop);
-            assert_true(stage_within(2, 20000));
+            assert_true(stage_within(2, PATIENCE_MS));
             bool closed =
                 steps[k] == OS_HOOK_CLOSED || steps[k] == OS_HOOK_FINISH || steps[k] == OS_HOOK_AFTER_FINISH;
             assert_true((got != NULL) == (got_inner != NULL));
@@ -187,12 +187,12 @@ static void test_cells_are_cleared_before_the_phase_goes_off(void **state)
     act_alone(make_dead);
     int closed = stop_at(OS_HOOK_CLOSED, NULL), after = stop_at(OS_HOOK_AFTER_FINISH, NULL);
     cycle_begin();
-    assert_true(stop_reached(closed, 5000));
+    assert_true(stop_reached(closed, PATIENCE_MS));
     /* The first word of a cell is the target (sweep/weak.c). */
     assert_true(__atomic_load_n((uintptr_t *)(void *)weak, __ATOMIC_RELAXED) != 0);
     assert_true(grey_phase_ != 0);
     stop_release(closed);
-    assert_true(stop_reached(after, 5000));
+    assert_true(stop_reached(after, PATIENCE_MS));
     assert_true(__atomic_load_n((uintptr_t *)(void *)weak, __ATOMIC_RELAXED) == 0);
     assert_true(__atomic_load_n((uintptr_t *)(void *)of_held, __ATOMIC_RELAXED) != 0);
     act_alone(check_dead);
@@ -254,7 +254,7 @@ static void test_get_steals_no_mark(void **state)
             os_yield();
         int start = stop_at(OS_HOOK_ROUND_START, NULL);
         cycle_begin();
-        assert_true(stop_reached(start, 5000));
+        assert_true(stop_reached(start, PATIENCE_MS));
         atomic_store(&holder_polls, false);
         stage_await(2);
         unsigned answers = hooks_passed(OS_HOOK_ANSWER);
@@ -343,11 +343,11 @@ static void at_each_step(void (*before)(struct cell *), void (*what)(struct cell
             stage_await(1);
             int stop = stop_at(steps[k], NULL);
             cycle_begin();
-            assert_true(stop_reached(stop, 5000));
+            assert_true(stop_reached(stop, PATIENCE_MS));
             stage_set(2);
             stage_within(3, 30);
             stop_release(stop);
-            assert_true(stage_within(3, 20000));
+            assert_true(stage_within(3, PATIENCE_MS));
             cycle_await(1);
             cycles_run(1);
             stage_set(4);
@@ -426,11 +426,11 @@ static void test_dead_at_once(void **state)
             stage_await(1);
             int stop = stop_at(steps[k], NULL);
             cycle_begin();
-            assert_true(stop_reached(stop, 5000));
+            assert_true(stop_reached(stop, PATIENCE_MS));
             stage_set(2);
             stage_within(3, 30);
             stop_release(stop);
-            assert_true(stage_within(3, 20000));
+            assert_true(stage_within(3, PATIENCE_MS));
             cycle_await(1);
             cycles_run(1);
             stage_set(4);
@@ -483,11 +483,11 @@ static void test_stop_against_the_sweep(void **state)
     HOOKS_CHECK(heap_span_of((uintptr_t)held) == span);
     int stop = stop_at(OS_HOOK_SWEEP_SPAN, span);
     cycle_begin();
-    assert_true(stop_reached(stop, 5000));
+    assert_true(stop_reached(stop, PATIENCE_MS));
     pthread_t stopper = actor_start(stop_dead);
     assert_false(stage_within(1, 50)); /* it waits for the flag */
     stop_release(stop);
-    assert_true(stage_within(1, 5000));
+    assert_true(stage_within(1, PATIENCE_MS));
     actor_join(stopper);
     assert_false(atomic_load(&stopped));
     cycle_await(1);
@@ -505,11 +505,11 @@ static void test_add_against_the_sweep(void **state)
     act_alone(let_die);
     int stop = stop_at(OS_HOOK_SWEEP_SPAN, span);
     cycle_begin();
-    assert_true(stop_reached(stop, 5000));
+    assert_true(stop_reached(stop, PATIENCE_MS));
     pthread_t adder = actor_start(add_to_neighbour);
     assert_false(stage_within(2, 50));
     stop_release(stop);
-    assert_true(stage_within(2, 5000));
+    assert_true(stage_within(2, PATIENCE_MS));
     actor_join(adder);
     cycle_await(1);
     cycles_run(1);
@@ -528,7 +528,7 @@ static void test_stop_after_finish(void **state)
     act_alone(let_die);
     int stop = stop_at(OS_HOOK_AFTER_FINISH, NULL);
     cycle_begin();
-    assert_true(stop_reached(stop, 5000));
+    assert_true(stop_reached(stop, PATIENCE_MS));
     act_alone(stop_dead);
     assert_true(atomic_load(&stopped));
     stop_release(stop);

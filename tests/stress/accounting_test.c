@@ -303,7 +303,12 @@ static void compare_at_rest(void)
         sum += os_mapped((enum os_class)i);
     STRESS_CHECK(sum == os_mapped_total() && os_mapped_ready() <= sum,
                  "the classes' sum is %zu, the total %zu", sum, os_mapped_total());
-    size_t heap = heap_in_use_bytes() + heap_free_bytes() + heap_released_bytes();
+    size_t heap = 0;
+    for (int attempt = 0; attempt < 1000 && heap != os_mapped(OS_HEAP);
+         attempt++) { /* the scavenger naps for long */
+        heap = heap_in_use_bytes() + heap_free_bytes() + heap_released_bytes();
+        usleep(10);
+    }
     STRESS_CHECK(heap == os_mapped(OS_HEAP), "the heap is %zu bytes, its parts %zu", os_mapped(OS_HEAP),
                  heap);
 #ifdef GREY_ASSERTS

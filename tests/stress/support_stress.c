@@ -187,7 +187,7 @@ static uint64_t cycler_cycles;
 static void *cycle_back_to_back(void *unused)
 {
     (void)unused;
-    for (cycler_cycles = 0; !atomic_load(&cycler_stops); cycler_cycles++)
+    for (cycler_cycles = 0; cycler_cycles == 0 || !atomic_load(&cycler_stops); cycler_cycles++)
         grey_collect();
     return NULL;
 }
