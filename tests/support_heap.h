@@ -10,7 +10,7 @@
 enum { PATIENCE_MS = 60000 };
 
 struct grey_stats heap_figures(void);
-/* The same once the collector is at rest: two readings that agree. */
+/* The same once the collector is at rest: readings that agree for 200 ms. */
 struct grey_stats heap_figures_at_rest(void);
 /* ER-2: what no call that failed may have changed.  Not cycles: a debug mode may have begun one. */
 void heap_assert_unchanged(const struct grey_stats *before, const struct grey_stats *after);

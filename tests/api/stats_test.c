@@ -2,7 +2,7 @@
  *
  * A figure is exact when no thread runs.  The collector may still be at work when a call of the program
  * has returned (a cycle that a debug mode began, release of free pages), so tests that compare figures
- * wait until two readings agree.
+ * wait until the figures are at rest.
  */
 #include "grey.h"
 #include "support_heap.h"
